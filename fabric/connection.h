@@ -58,26 +58,34 @@ class Connection {
   public:
     virtual ~Connection() = default;
 
-    /// Blocks until the transport has taken the whole message.
+    /// Blocks until the transport has taken the whole message. kInvalid: a part is larger than a message may be, nothing
+    /// was sent. kTimeout: the peer took too long, the connection ended. kUnavailable: it ended.
     [[nodiscard]] virtual Status send(const Message& message) = 0;
 
     /// Waits for the next message. `timeout_ms` < 0 waits for ever. kTimeout: nothing arrived, the connection is still
-    /// good. kCorrupt: a checksum or a length is wrong, the connection is not usable any more. kUnavailable: it ended.
+    /// good. kCorrupt: a checksum or a length is wrong, the connection is not usable any more. kUnavailable: it ended, or
+    /// the peer stalled in the middle of a message.
     [[nodiscard]] virtual Result<Incoming> receive(int timeout_ms) = 0;
 
-    /// Fills the vectors, whose lengths sum up to Incoming::data_bytes, and checks the checksum. On kCorrupt what was
-    /// written to the vectors must not be used.
+    /// Fills the vectors, whose lengths sum up to Incoming::data_bytes, and checks the checksum. After any error what was
+    /// written to the vectors must not be used, and the connection has ended.
     [[nodiscard]] virtual Status receive_data(std::span<const iovec> into) = 0;
     [[nodiscard]] virtual Status skip_data() = 0;
 
+    /// Final. What has arrived and was not received yet is lost.
     virtual void shutdown() = 0;
 
     /// The peer, for messages to people.
     [[nodiscard]] virtual std::string peer() const = 0;
 };
 
-/// Connects within the deadline. The error names the endpoint.
-Result<std::unique_ptr<Connection>> connect(const Endpoint& endpoint, int timeout_ms);
+/// How long one message may take on its way, from its first byte to its last: a peer that stalls in the middle of a
+/// message, or takes nothing from us, ends the connection instead of holding a thread for ever.
+inline constexpr int kMessageLimitMs = 30'000;
+
+/// Connects within the deadline. The error names the endpoint. Looking up a host by name is the resolver's time.
+Result<std::unique_ptr<Connection>> connect(const Endpoint& endpoint, int timeout_ms,
+                                            int message_limit_ms = kMessageLimitMs);
 
 /// The bytes sent and received by all connections of this process, for statistics.
 struct Traffic {
@@ -90,12 +98,13 @@ struct Traffic {
 class Listener {
   public:
     virtual ~Listener() = default;
+    /// Any error but kUnavailable is transient (no descriptors left, say): log it and go on.
     [[nodiscard]] virtual Result<std::unique_ptr<Connection>> accept() = 0;
     /// The real endpoint: a port of 0 was replaced by the one the kernel chose.
     [[nodiscard]] virtual Endpoint endpoint() const = 0;
     virtual void shutdown() = 0;
 };
 
-Result<std::unique_ptr<Listener>> listen(const Endpoint& endpoint);
+Result<std::unique_ptr<Listener>> listen(const Endpoint& endpoint, int message_limit_ms = kMessageLimitMs);
 
 }  // namespace splitvisor::fabric
