@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "base/fd.h"
 #include "base/result.h"
 #include "base/units.h"
 
@@ -15,7 +16,7 @@ namespace splitvisor::wire {
 class MemoryCommands {
   public:
     virtual ~MemoryCommands() = default;
-    /// Reserves room for `size` bytes. Repeating it with the same arguments is no error. kNoRoom says how much is free.
+    /// Reserves room for `size` bytes. `capability` is 32 hexadecimal digits. Repeating it with the same arguments is no error. kNoRoom says how much is free.
     virtual Status create_region(RegionId region, ByteCount size, const std::string& capability, Epoch epoch) = 0;
     /// Frees the region. A region that is not there is no error.
     virtual Status delete_region(RegionId region) = 0;
@@ -34,7 +35,8 @@ class StorageCommands {
     virtual Status set_volume_epoch(VolumeId volume, Epoch epoch) = 0;
 };
 
-/// What the controller asks of a process monitor.
+/// What the controller asks of a process monitor. Called by several of the agent's threads, for one vNode one at a
+/// time, except that control_vnode and open_console may come beside another command for the same vNode.
 class ProcessCommands {
   public:
     virtual ~ProcessCommands() = default;
@@ -44,6 +46,10 @@ class ProcessCommands {
     virtual Status stop_vnode(const std::string& name, std::uint64_t grace_ms) = 0;
     /// Sends one command to the VMM's control socket and returns its JSON answer.
     virtual Result<std::string> control_vnode(const std::string& name, const std::string& command_json) = 0;
+    /// The vNode is deleted: removes what is kept of it here. One that is not known is no error.
+    virtual Status forget_vnode(const std::string& name) = 0;
+    /// A stream socket connected to the vNode's serial console.
+    virtual Result<Fd> open_console(const std::string& name) = 0;
 };
 
 /// Told to the controller in every heartbeat; `detail_json` is an object of the monitor's own figures.
@@ -63,7 +69,7 @@ struct AgentOptions {
     std::string token;          ///< enrolment token
     std::string data_endpoint;  ///< where VMMs reach this component (fabric::Endpoint text); empty for a pComponent
     std::uint64_t incarnation = 0;  ///< differs at each start of a monitor that has lost its state by stopping
-    std::function<Usage()> usage;
+    std::function<Usage()> usage;   ///< called by the agent's threads, one at a time, also beside a command; quick
     MemoryCommands* memory = nullptr;
     StorageCommands* storage = nullptr;
     ProcessCommands* process = nullptr;
@@ -74,8 +80,9 @@ struct AgentOptions {
 class Agent {
   public:
     virtual ~Agent() = default;  ///< ends the connection and joins the threads
-    /// pComponents: says that a VMM ended by itself. Thread-safe; kept until the controller has heard it.
-    virtual void report_vnode_exit(const std::string& name, int exit_status, const std::string& reason) = 0;
+    /// pComponents: says that a VMM of this lease epoch ended by itself. `exit_status` is as a shell has it: 128 + signal
+    /// where a signal ended it, -1 where it is not known. Thread-safe; kept until the controller has heard it.
+    virtual void report_vnode_exit(const std::string& name, Epoch epoch, int exit_status, const std::string& reason) = 0;
 };
 
 /// Returns when the controller has accepted the component, or with the reason for its refusal. A controller that can't
