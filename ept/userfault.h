@@ -1,0 +1,59 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+
+#include "base/fd.h"
+#include "base/result.h"
+#include "base/units.h"
+
+namespace splitvisor::ept {
+
+/// What this kernel's userfaultfd can do (linux/userfaultfd.h, feature bits).
+struct UserfaultFeatures {
+    bool write_protect = false;  ///< UFFD_FEATURE_PAGEFAULT_FLAG_WP, Linux 5.7 on anonymous memory
+    bool move = false;           ///< UFFD_FEATURE_MOVE, Linux 6.8
+};
+
+struct UserfaultEvent {
+    std::byte* address = nullptr;
+    bool write_protected = false;  ///< the page is there, but write-protected
+};
+
+/// A userfaultfd over anonymous memory, kernel-mode faults included. Thread-safe, as the kernel's is.
+/// Ranges are whole pages. EAGAIN (the address space is changing) is repeated inside.
+class Userfault {
+  public:
+    /// kUnsupported where the kernel has no userfaultfd, kDenied where this process may not use it; both say what to do.
+    static Result<Userfault> create();
+
+    [[nodiscard]] UserfaultFeatures features() const { return features_; }
+
+    /// Absent pages of the range raise events from now on, and write-protected ones where the kernel can.
+    [[nodiscard]] Status watch(std::span<std::byte> range);
+
+    /// Blocks for the next event. Nothing where a signal interrupted the wait.
+    [[nodiscard]] Result<std::optional<UserfaultEvent>> read_event();
+
+    /// Installs pages that are absent and wakes whoever waits for them. kExists: one of them is there.
+    [[nodiscard]] Status copy(std::byte* to, const std::byte* from, PageCount pages);
+    [[nodiscard]] Status zero(std::byte* to, PageCount pages);
+
+    void wake(std::byte* at, PageCount pages);
+
+    /// Sets or lifts write protection; lifting wakes the writers that wait.
+    [[nodiscard]] Status protect(std::byte* at, PageCount pages, bool on);
+
+    /// Takes pages from `from` to the absent pages at `to`, atomically towards every writer. Returns how many pages
+    /// were moved before the first that the kernel would not let go.
+    [[nodiscard]] PageCount move(std::byte* to, std::byte* from, PageCount pages);
+
+  private:
+    Userfault(Fd fd, UserfaultFeatures features) : fd_{std::move(fd)}, features_{features} {}
+    Fd fd_;
+    UserfaultFeatures features_;
+};
+
+}  // namespace splitvisor::ept
