@@ -27,9 +27,9 @@ struct Endpoint {
     bool operator==(const Endpoint&) const = default;
 };
 
-/// A message has a small head (the protocol's own struct, at most kMaxHeadBytes) and bulk data (pages, sectors; at most
-/// kMaxDataBytes). On the wire a fixed frame header comes first: magic, kind, status, request id, both lengths, and a
-/// crc32c for header and head and one for the data.
+/// A message has a small head (the protocol's own struct, at most kMaxHeadBytes) and bulk data (pages,
+/// sectors; at most kMaxDataBytes). On the wire a fixed frame header comes first: magic, kind, status,
+/// request id, both lengths, and a crc32c for header and head and one for the data.
 inline constexpr std::size_t kMaxHeadBytes = 64 * 1024;
 inline constexpr std::size_t kMaxDataBytes = 4 * 1024 * 1024;
 
@@ -38,11 +38,11 @@ struct Message {
     std::uint16_t status = 0;      ///< replies: 0, or 1 + ErrorCode; the data is then the error text
     std::uint64_t request_id = 0;  ///< chosen by the client, repeated in the reply
     std::span<const std::byte> head;
-    std::span<const iovec> data;   ///< gathered, not copied
+    std::span<const iovec> data;  ///< gathered, not copied
 };
 
-/// What arrived, up to its head. The data is still in the transport: fetch it with receive_data or drop it with
-/// skip_data before the next receive.
+/// What arrived, up to its head. The data is still in the transport: fetch it with receive_data or drop it
+/// with skip_data before the next receive.
 struct Incoming {
     std::uint16_t kind = 0;
     std::uint16_t status = 0;
@@ -58,17 +58,17 @@ class Connection {
   public:
     virtual ~Connection() = default;
 
-    /// Blocks until the transport has taken the whole message. kInvalid: a part is larger than a message may be, nothing
-    /// was sent. kTimeout: the peer took too long, the connection ended. kUnavailable: it ended.
+    /// Blocks until the transport has taken the whole message. kInvalid: a part is larger than a message may
+    /// be, nothing was sent. kTimeout: the peer took too long, the connection ended. kUnavailable: it ended.
     [[nodiscard]] virtual Status send(const Message& message) = 0;
 
-    /// Waits for the next message. `timeout_ms` < 0 waits for ever. kTimeout: nothing arrived, the connection is still
-    /// good. kCorrupt: a checksum or a length is wrong, the connection is not usable any more. kUnavailable: it ended, or
-    /// the peer stalled in the middle of a message.
+    /// Waits for the next message. `timeout_ms` < 0 waits for ever. kTimeout: nothing arrived, the connection
+    /// is still good. kCorrupt: a checksum or a length is wrong, the connection is not usable any more.
+    /// kUnavailable: it ended, or the peer stalled in the middle of a message.
     [[nodiscard]] virtual Result<Incoming> receive(int timeout_ms) = 0;
 
-    /// Fills the vectors, whose lengths sum up to Incoming::data_bytes, and checks the checksum. After any error what was
-    /// written to the vectors must not be used, and the connection has ended.
+    /// Fills the vectors, whose lengths sum up to Incoming::data_bytes, and checks the checksum. After any
+    /// error what was written to the vectors must not be used, and the connection has ended.
     [[nodiscard]] virtual Status receive_data(std::span<const iovec> into) = 0;
     [[nodiscard]] virtual Status skip_data() = 0;
 
@@ -79,11 +79,12 @@ class Connection {
     [[nodiscard]] virtual std::string peer() const = 0;
 };
 
-/// How long one message may take on its way, from its first byte to its last: a peer that stalls in the middle of a
-/// message, or takes nothing from us, ends the connection instead of holding a thread for ever.
+/// How long one message may take on its way, from its first byte to its last: a peer that stalls in the
+/// middle of a message, or takes nothing from us, ends the connection instead of holding a thread for ever.
 inline constexpr int kMessageLimitMs = 30'000;
 
-/// Connects within the deadline. The error names the endpoint. Looking up a host by name is the resolver's time.
+/// Connects within the deadline. The error names the endpoint. Looking up a host by name is the resolver's
+/// time.
 Result<std::unique_ptr<Connection>> connect(const Endpoint& endpoint, int timeout_ms,
                                             int message_limit_ms = kMessageLimitMs);
 
@@ -94,7 +95,8 @@ struct Traffic {
 };
 [[nodiscard]] Traffic traffic();
 
-/// Accepts connections. Threads: accept() by one thread; shutdown() by any, after which accept() returns kUnavailable.
+/// Accepts connections. Threads: accept() by one thread; shutdown() by any, after which accept() returns
+/// kUnavailable.
 class Listener {
   public:
     virtual ~Listener() = default;

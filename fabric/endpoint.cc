@@ -43,7 +43,8 @@ Result<Endpoint> parse_tcp(std::string_view text, std::string_view address)
         return wrong(text, "the host holds a character that no host has");
     }
     const auto port = parse_number(address.substr(colon + 1));
-    if (!port || *port > std::numeric_limits<std::uint16_t>::max()) return wrong(text, "the port is not 0 to 65535");
+    if (!port || *port > std::numeric_limits<std::uint16_t>::max())
+        return wrong(text, "the port is not 0 to 65535");
     return Endpoint{Endpoint::Scheme::kTcp, std::string{host}, static_cast<std::uint16_t>(*port)};
 }
 

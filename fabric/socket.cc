@@ -52,7 +52,8 @@ Result<Address> resolve(const Endpoint& endpoint, bool passive)
     hints.ai_socktype = SOCK_STREAM;
     hints.ai_flags = AI_NUMERICSERV | (passive ? AI_PASSIVE : 0);
     addrinfo* found = nullptr;
-    const int failed = ::getaddrinfo(endpoint.host.c_str(), std::to_string(endpoint.port).c_str(), &hints, &found);
+    const int failed =
+        ::getaddrinfo(endpoint.host.c_str(), std::to_string(endpoint.port).c_str(), &hints, &found);
     if (failed != 0) {
         return Error{ErrorCode::kUnavailable, endpoint.to_string() + ": " + ::gai_strerror(failed)};
     }
@@ -94,12 +95,14 @@ Status await_connected(const Fd& socket, int timeout_ms)
         pollfd waiting{socket.get(), POLLOUT, 0};
         const int ready = ::poll(&waiting, 1, now < deadline_ms ? static_cast<int>(deadline_ms - now) : 0);
         if (ready < 0 && errno != EINTR) return Error::from_errno("poll");
-        if (ready == 0) return Error{ErrorCode::kTimeout, "no answer within " + std::to_string(timeout_ms) + " ms"};
+        if (ready == 0)
+            return Error{ErrorCode::kTimeout, "no answer within " + std::to_string(timeout_ms) + " ms"};
         if (ready > 0) break;
     }
     int failed = 0;
     socklen_t length = sizeof failed;
-    if (::getsockopt(socket.get(), SOL_SOCKET, SO_ERROR, &failed, &length) != 0) return Error::from_errno("getsockopt");
+    if (::getsockopt(socket.get(), SOL_SOCKET, SO_ERROR, &failed, &length) != 0)
+        return Error::from_errno("getsockopt");
     if (failed != 0) return Error::from_errno("connect", failed);
     return {};
 }
@@ -121,7 +124,8 @@ Result<std::string> peer_name(const Fd& socket, const Endpoint& local)
     address.length = sizeof address.storage;
     std::array<char, NI_MAXHOST> host{};
     std::array<char, NI_MAXSERV> port{};
-    if (::getpeername(socket.get(), address.get(), &address.length) != 0) return Error::from_errno("getpeername");
+    if (::getpeername(socket.get(), address.get(), &address.length) != 0)
+        return Error::from_errno("getpeername");
     if (::getnameinfo(address.get(), address.length, host.data(), host.size(), port.data(), port.size(),
                       NI_NUMERICHOST | NI_NUMERICSERV) != 0) {
         return Error{ErrorCode::kIo, "the peer's address has no name"};
@@ -133,7 +137,9 @@ Result<std::string> peer_name(const Fd& socket, const Endpoint& local)
 class SocketListener final : public Listener {
   public:
     SocketListener(Fd socket, EventFd stop, Endpoint endpoint, int message_limit_ms)
-        : socket_{std::move(socket)}, stop_{std::move(stop)}, endpoint_{std::move(endpoint)},
+        : socket_{std::move(socket)},
+          stop_{std::move(stop)},
+          endpoint_{std::move(endpoint)},
           message_limit_ms_{message_limit_ms}
     {
     }
@@ -155,15 +161,18 @@ class SocketListener final : public Listener {
 
 bool is_out_of_resources(int error_number)
 {
-    return error_number == EMFILE || error_number == ENFILE || error_number == ENOBUFS || error_number == ENOMEM;
+    return error_number == EMFILE || error_number == ENFILE || error_number == ENOBUFS ||
+           error_number == ENOMEM;
 }
 
 Result<std::unique_ptr<Connection>> SocketListener::accept()
 {
     while (true) {
         std::array<pollfd, 2> waiting{{{stop_.fd(), POLLIN, 0}, {socket_.get(), POLLIN, 0}}};
-        if (::poll(waiting.data(), waiting.size(), -1) < 0 && errno != EINTR) return Error::from_errno("poll");
-        if (waiting[0].revents != 0) return Error{ErrorCode::kUnavailable, endpoint_.to_string() + ": shut down"};
+        if (::poll(waiting.data(), waiting.size(), -1) < 0 && errno != EINTR)
+            return Error::from_errno("poll");
+        if (waiting[0].revents != 0)
+            return Error{ErrorCode::kUnavailable, endpoint_.to_string() + ": shut down"};
         if (waiting[1].revents == 0) continue;
 
         Fd socket{::accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK)};
@@ -185,7 +194,7 @@ Result<std::unique_ptr<Connection>> SocketListener::accept()
 /// A socket file that nobody listens on is what a killed process left behind; anything else stays.
 Status remove_stale_socket(const Endpoint& endpoint, const Address& address)
 {
-    struct stat status{};
+    struct stat status {};
     if (::lstat(endpoint.host.c_str(), &status) != 0) return {};
     if (!S_ISSOCK(status.st_mode)) return Error{ErrorCode::kExists, "a file that is no socket is in the way"};
     auto probe = stream_socket(address);
@@ -211,7 +220,8 @@ Result<Endpoint> bound_endpoint(const Fd& socket, Endpoint endpoint)
     if (endpoint.scheme == Endpoint::Scheme::kUnix) return endpoint;
     Address address;
     address.length = sizeof address.storage;
-    if (::getsockname(socket.get(), address.get(), &address.length) != 0) return Error::from_errno("getsockname");
+    if (::getsockname(socket.get(), address.get(), &address.length) != 0)
+        return Error::from_errno("getsockname");
     // The port is at the same place in IPv4 and IPv6 addresses.
     sockaddr_in name{};
     std::memcpy(&name, &address.storage, sizeof name);

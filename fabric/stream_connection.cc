@@ -117,7 +117,8 @@ Status StreamConnection::wait_for(short events, std::uint64_t deadline_ms, Error
 Status StreamConnection::send(const Message& message)
 {
     if (dead_.load(std::memory_order_relaxed)) return broken(ErrorCode::kUnavailable, "");
-    if (message.head.size() > kMaxHeadBytes) return Error{ErrorCode::kInvalid, "the message's head is too large"};
+    if (message.head.size() > kMaxHeadBytes)
+        return Error{ErrorCode::kInvalid, "the message's head is too large"};
     std::size_t data_bytes = 0;
     for (const auto& vector : message.data) {
         if (vector.iov_len > kMaxDataBytes - data_bytes) {
@@ -232,12 +233,14 @@ Result<Incoming> StreamConnection::receive(int timeout_ms)
     };
     SPLITVISOR_TRY(fill(sizeof(FrameHeader)));
     const auto header = load<FrameHeader>(buffered());
-    if (header.magic != kFrameMagic || header.head_bytes > kMaxHeadBytes || header.data_bytes > kMaxDataBytes) {
+    if (header.magic != kFrameMagic || header.head_bytes > kMaxHeadBytes ||
+        header.data_bytes > kMaxDataBytes) {
         return broken(ErrorCode::kCorrupt, "a frame header that no peer of ours sends");
     }
     SPLITVISOR_TRY(fill(sizeof header + header.head_bytes));
     const auto head = buffered().subspan(sizeof header, header.head_bytes);
-    if (head_crc_of(header, head) != header.head_crc) return broken(ErrorCode::kCorrupt, "the checksum of a head");
+    if (head_crc_of(header, head) != header.head_crc)
+        return broken(ErrorCode::kCorrupt, "the checksum of a head");
 
     begin_ += sizeof header + head.size();
     pending_data_bytes_ = header.data_bytes;
@@ -271,7 +274,8 @@ Status StreamConnection::read_all(std::span<iovec> vectors)
         if (!count) return count.error();
         vectors = advance(vectors, *count);
         left -= *count;
-        if (left > 0 && now_ms() >= deadline_ms) return broken(ErrorCode::kTimeout, "a message arrives too slowly");
+        if (left > 0 && now_ms() >= deadline_ms)
+            return broken(ErrorCode::kTimeout, "a message arrives too slowly");
     }
     return {};
 }
@@ -297,7 +301,8 @@ Status StreamConnection::skip_data()
         iovec vector{nowhere.data(), std::min(left, nowhere.size())};
         left -= vector.iov_len;
         SPLITVISOR_TRY(read_all({&vector, 1}));
-        if (left > 0 && now_ms() >= deadline_ms) return broken(ErrorCode::kTimeout, "a message arrives too slowly");
+        if (left > 0 && now_ms() >= deadline_ms)
+            return broken(ErrorCode::kTimeout, "a message arrives too slowly");
     }
     return {};
 }

@@ -12,13 +12,14 @@ namespace splitvisor::fabric {
 
 /// Messages over a connected stream socket (TCP or Unix).
 ///
-/// The socket's own mode does not matter: every call passes MSG_DONTWAIT and waits in poll. Small messages arrive in
-/// one recv together with their data; of larger data at most kReadAheadBytes are copied, the rest goes straight to
-/// where the caller wants it. Nothing is allocated per message once the buffers have grown to their working size.
+/// The socket's own mode does not matter: every call passes MSG_DONTWAIT and waits in poll. Small messages
+/// arrive in one recv together with their data; of larger data at most kReadAheadBytes are copied, the rest
+/// goes straight to where the caller wants it. Nothing is allocated per message once the buffers have grown
+/// to their working size.
 class StreamConnection final : public Connection {
   public:
-    /// `message_limit_ms` bounds each of these: sending a message; receiving header and head once their first byte is
-    /// here; receiving the data once it is asked for.
+    /// `message_limit_ms` bounds each of these: sending a message; receiving header and head once their first
+    /// byte is here; receiving the data once it is asked for.
     StreamConnection(Fd socket, std::string peer, int message_limit_ms);
 
     [[nodiscard]] Status send(const Message& message) override;
@@ -38,7 +39,10 @@ class StreamConnection final : public Connection {
     [[nodiscard]] Status read_all(std::span<iovec> vectors);
     [[nodiscard]] std::size_t take_buffered(std::span<std::byte> into);
     [[nodiscard]] std::uint64_t message_deadline() const;
-    [[nodiscard]] std::span<const std::byte> buffered() const { return {buffer_.data() + begin_, end_ - begin_}; }
+    [[nodiscard]] std::span<const std::byte> buffered() const
+    {
+        return {buffer_.data() + begin_, end_ - begin_};
+    }
 
     const Fd socket_;
     const std::string peer_;
