@@ -33,6 +33,8 @@ class StreamConnection final : public Connection {
     /// Ends the connection in both directions and names the peer in the error.
     Error broken(ErrorCode code, std::string_view why);
     [[nodiscard]] Status wait_for(short events, std::uint64_t deadline_ms, ErrorCode when_late);
+    [[nodiscard]] Status wait_for_input(std::uint64_t deadline_ms);
+    [[nodiscard]] bool spin_for_input();
     [[nodiscard]] Status send_all(std::span<iovec> vectors);
     [[nodiscard]] Status fill_buffer(std::size_t needed, std::uint64_t deadline_ms);
     [[nodiscard]] Result<std::size_t> read_some(std::span<iovec> into, std::uint64_t deadline_ms);
@@ -59,6 +61,7 @@ class StreamConnection final : public Connection {
     std::vector<iovec> receive_vectors_;
     std::size_t pending_data_bytes_ = 0;  ///< of the last message, neither fetched nor skipped yet
     std::uint32_t pending_data_crc_ = 0;
+    int spin_credit_ = 1;  ///< above 0: the next wait spins before it sleeps
 };
 
 }  // namespace splitvisor::fabric
