@@ -16,6 +16,7 @@ EngineState::EngineState(const EngineOptions& engine_options, Mapping guest_mapp
       admissions{table.size()},
       remote(table.size()),
       drop_wanted(table.size()),
+      slots(budget.victim_slots()),
       on_fatal_{std::move(on_fatal_error)}
 {
 }

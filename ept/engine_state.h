@@ -28,6 +28,13 @@ struct RemoteCopy {
     XXH128_hash_t digest{}; ///< of the content
 };
 
+/// What a victim slot holds.
+enum class SlotState : std::uint8_t {
+    kTravelling,  ///< the only copy, or one whose write-back is not acknowledged: its memory must stay
+    kSettled,     ///< a copy of what every replica has
+    kGivenBack,   ///< nothing: the page went back to the guest
+};
+
 /// Counters that several threads raise; relaxed, for people only.
 struct EngineCounters {
     using Counter = std::atomic<std::uint64_t>;
@@ -76,6 +83,7 @@ struct EngineState {
     /// Lines that were forgotten while the store may hold a copy. Set by forget(), taken by the evictor.
     std::vector<std::atomic<std::uint8_t>> drop_wanted;
     std::atomic<std::uint32_t> drops_waiting{0};
+    std::vector<std::atomic<SlotState>> slots;
     EngineCounters counters;
 
   private:

@@ -20,6 +20,7 @@ Evictor::Evictor(EngineState& state, Withdrawal& withdrawal, std::unique_ptr<rem
 {
     writes_.reserve(kBatch);
     digests_.reserve(kBatch);
+    write_slots_.reserve(kBatch);
     drops_.reserve(kBatch);
 }
 
@@ -85,6 +86,13 @@ std::size_t Evictor::claim_batch(std::size_t wanted)
 void Evictor::settle_oldest_victim()
 {
     const auto [slot, line] = ring_.pop();
+    settle(slot, line);
+    // Nobody reads the slot any more.
+    if (state_.slots[slot].load(std::memory_order_acquire) != SlotState::kGivenBack) state_.budget.empty_slots(1);
+}
+
+void Evictor::settle(std::uint32_t slot, Line line)
+{
     while (true) {
         const auto seen = state_.table.state(line);
         const bool is_in_slot = (seen == LineState::kVictim || seen == LineState::kRestoring) &&
@@ -113,15 +121,18 @@ void Evictor::assign_slots(std::span<WithdrawnPage> pages)
         for (auto& page : pages.subspan(done, count)) {
             page.slot = ring_.push(page.line);
             page.taken = false;
+            state_.slots[page.slot].store(SlotState::kTravelling, std::memory_order_release);
         }
         done += count;
     }
+    state_.budget.fill_slots(static_cast<std::uint32_t>(done));
 }
 
 void Evictor::sort_out(std::span<const WithdrawnPage> pages)
 {
     writes_.clear();
     digests_.clear();
+    write_slots_.clear();
     std::uint32_t withdrawn = 0;
     for (const auto& page : pages) {
         if (!page.taken) {
@@ -145,7 +156,9 @@ void Evictor::sort_out(std::span<const WithdrawnPage> pages)
         const auto digest = digest_of(content);
         if (known.version != Version{} && XXH128_isEqual(digest, known.digest)) {
             EngineCounters::raise(state_.counters.evicted_clean);
+            state_.slots[page.slot].store(SlotState::kSettled, std::memory_order_release);
         } else {
+            write_slots_.push_back(page.slot);
             writes_.push_back({.line = page.line, .from = content, .version = Version{++last_version_}});
             digests_.push_back(digest);
         }
@@ -173,6 +186,7 @@ void Evictor::write_back(std::span<const remote_mem::PageWrite> writes)
     if (!repeat_until_done([&] { return session_->write(writes); })) return;
     for (std::size_t i = 0; i < writes.size(); ++i) {
         state_.remote[writes[i].line.value()] = {.version = writes[i].version, .digest = digests_[i]};
+        state_.slots[write_slots_[i]].store(SlotState::kSettled, std::memory_order_release);
     }
     EngineCounters::raise(state_.counters.written_back, writes.size());
 }

@@ -27,13 +27,14 @@ class Evictor {
     void run();
 
   private:
-    static constexpr std::size_t kBatch = 64;
+    static constexpr std::size_t kBatch = excache::LineBudget::kBatch;
 
     bool torture_round();
     void evict_batch(std::size_t wanted);
     std::size_t claim_batch(std::size_t wanted);
     void admit_new_lines();
     void settle_oldest_victim();
+    void settle(std::uint32_t slot, Line line);
     void assign_slots(std::span<WithdrawnPage> pages);
     void sort_out(std::span<const WithdrawnPage> pages);
     void give_back(const WithdrawnPage& page);
@@ -53,6 +54,7 @@ class Evictor {
     std::array<WithdrawnPage, kBatch> batch_{};
     std::vector<remote_mem::PageWrite> writes_;
     std::vector<XXH128_hash_t> digests_;  ///< of the pages in writes_
+    std::vector<std::uint32_t> write_slots_;  ///< of the pages in writes_
     std::vector<Line> drops_;
     std::uint64_t last_version_ = 0;
     std::minstd_rand random_;

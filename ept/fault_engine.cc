@@ -218,8 +218,8 @@ EngineStats Engine::stats() const
     stats.forgotten = counters.forgotten;
     stats.resident_lines = budget.used();
     stats.victim_lines = counters.victim_lines;
-    stats.capacity_lines = budget.limit() + budget.victim_slots();
-    stats.resident_peak = budget.peak() + budget.victim_slots();
+    stats.capacity_lines = budget.capacity();
+    stats.resident_peak = budget.peak();
     stats.fault_ns_total = counters.fault_ns_total;
     stats.mechanism = withdrawal_ ? withdrawal_->name() : "none";
     stats.waiting_for = state_->waiting();

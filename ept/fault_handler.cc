@@ -21,7 +21,7 @@ std::size_t run_length(std::span<const Line> lines, std::size_t first)
 
 }  // namespace
 
-Result<std::unique_ptr<FaultHandler>> FaultHandler::create(EngineState& state, const Withdrawal* withdrawal,
+Result<std::unique_ptr<FaultHandler>> FaultHandler::create(EngineState& state, Withdrawal* withdrawal,
                                                            std::unique_ptr<remote_mem::PageSession> session)
 {
     auto landing = Mapping::anonymous(PageCount{kGroup}.bytes());
@@ -30,7 +30,7 @@ Result<std::unique_ptr<FaultHandler>> FaultHandler::create(EngineState& state, c
         new FaultHandler{state, withdrawal, std::move(session), std::move(*landing)}};
 }
 
-FaultHandler::FaultHandler(EngineState& state, const Withdrawal* withdrawal,
+FaultHandler::FaultHandler(EngineState& state, Withdrawal* withdrawal,
                            std::unique_ptr<remote_mem::PageSession> session, Mapping landing)
     : state_{state}, withdrawal_{withdrawal}, session_{std::move(session)}, landing_{std::move(landing)}
 {
@@ -83,15 +83,18 @@ bool FaultHandler::serve_as(Line line, LineState seen)
     case LineState::kVictim: break;
     }
 
-    if (!state_.take_room()) return true;
-    const auto claimed = seen == LineState::kVictim ? LineState::kRestoring : LineState::kFetching;
-    if (!state_.table.claim(line, seen, claimed)) {
-        state_.give_room(1);
-        return false;
+    if (seen == LineState::kVictim) {
+        if (!state_.table.claim(line, seen, LineState::kRestoring)) return false;
+        restore(line);
+    } else {
+        if (!state_.take_room()) return true;
+        if (!state_.table.claim(line, seen, LineState::kFetching)) {
+            state_.give_room(1);
+            return false;
+        }
+        if (seen == LineState::kZero) fill_zero(line);
+        if (seen == LineState::kRemote) fetch(line);
     }
-    if (seen == LineState::kZero) fill_zero(line);
-    if (seen == LineState::kRemote) fetch(line);
-    if (seen == LineState::kVictim) restore(line);
     state_.call_evictor_if_short();
     return true;
 }
@@ -181,9 +184,16 @@ Status FaultHandler::check_page(const remote_mem::PageRead& page) const
 
 void FaultHandler::restore(Line line)
 {
-    const auto* from = withdrawal_->slot(state_.table.slot(line));
-    const auto status = state_.userfault.copy(state_.page(line), from, PageCount{1});
+    const auto slot = state_.table.slot(line);
+    state_.budget.take_for_victim();
+    const bool is_settled = state_.slots[slot].load(std::memory_order_acquire) == SlotState::kSettled;
+    const auto status = is_settled ? withdrawal_->give_back(slot, line)
+                                   : state_.userfault.copy(state_.page(line), withdrawal_->slot(slot), PageCount{1});
     if (!status) return state_.fail(status.error().in("giving a victim line back"));
+    if (is_settled) {
+        state_.slots[slot].store(SlotState::kGivenBack, std::memory_order_release);
+        state_.budget.empty_slots(1);
+    }
     EngineCounters::raise(state_.counters.victim_hits);
     state_.counters.victim_lines.fetch_sub(1, std::memory_order_relaxed);
     finish(line, true);

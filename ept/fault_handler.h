@@ -15,7 +15,7 @@ namespace splitvisor::ept {
 /// It never touches guest memory itself and holds no lock while it waits for the network.
 class FaultHandler {
   public:
-    static Result<std::unique_ptr<FaultHandler>> create(EngineState& state, const Withdrawal* withdrawal,
+    static Result<std::unique_ptr<FaultHandler>> create(EngineState& state, Withdrawal* withdrawal,
                                                         std::unique_ptr<remote_mem::PageSession> session);
 
     /// Runs until the engine stops. A signal makes it look.
@@ -25,7 +25,7 @@ class FaultHandler {
     /// The most lines that one fault brings: itself and neighbours in its aligned group.
     static constexpr std::uint32_t kGroup = 16;
 
-    FaultHandler(EngineState& state, const Withdrawal* withdrawal, std::unique_ptr<remote_mem::PageSession> session,
+    FaultHandler(EngineState& state, Withdrawal* withdrawal, std::unique_ptr<remote_mem::PageSession> session,
                  Mapping landing);
 
     void serve(const UserfaultEvent& event);
@@ -44,7 +44,7 @@ class FaultHandler {
     void finish(Line line, bool was_victim);
 
     EngineState& state_;
-    const Withdrawal* withdrawal_;
+    Withdrawal* withdrawal_;
     std::unique_ptr<remote_mem::PageSession> session_;
     Mapping landing_;
     std::array<Line, kGroup> group_{};

@@ -13,12 +13,13 @@ namespace {
 
 std::byte* page_at(std::span<std::byte> guest, Line line) { return guest.data() + line.byte_offset(); }
 
-/// The number of pages from `first` on whose lines follow each other.
+/// The number of pages from `first` on whose lines, and whose slots, follow each other.
 std::size_t run_length(std::span<const WithdrawnPage> pages, std::size_t first)
 {
     std::size_t length = 1;
     while (first + length < pages.size() &&
-           pages[first + length].line.value() == pages[first].line.value() + length) {
+           pages[first + length].line.value() == pages[first].line.value() + length &&
+           pages[first + length].slot == pages[first].slot + length) {
         ++length;
     }
     return length;
@@ -48,6 +49,16 @@ class MoveWithdrawal final : public Withdrawal {
     }
 
     std::byte* slot(std::uint32_t slot) const override { return slots_.data() + std::size_t{slot} * kPageBytes; }
+    Status give_back(std::uint32_t slot_number, Line line) override
+    {
+        auto* const to = page_at(guest_, line);
+        if (userfault_.move(to, slot(slot_number), PageCount{1}) != PageCount{1}) {
+            SPLITVISOR_TRY(userfault_.copy(to, slot(slot_number), PageCount{1}));
+            drop(slot(slot_number), 1);
+        }
+        userfault_.wake(to, PageCount{1});
+        return {};
+    }
     void recycle(std::uint32_t first, std::uint32_t count) override { drop(slot(first), count); }
     const char* name() const override { return "move"; }
 
@@ -97,6 +108,12 @@ class WriteProtectWithdrawal final : public Withdrawal {
     }
 
     std::byte* slot(std::uint32_t slot) const override { return slots_.data() + std::size_t{slot} * kPageBytes; }
+    Status give_back(std::uint32_t slot_number, Line line) override
+    {
+        SPLITVISOR_TRY(userfault_.copy(page_at(guest_, line), slot(slot_number), PageCount{1}));
+        drop(slot(slot_number), 1);
+        return {};
+    }
     void recycle(std::uint32_t, std::uint32_t) override {}
     const char* name() const override { return "write-protect"; }
 
