@@ -96,7 +96,17 @@ inline bool eventually(const std::function<bool()>& condition)
     return false;
 }
 
-const auto kMechanisms = data::make({Mechanism::kMove, Mechanism::kWriteProtect});
+/// Both, or on kernels before 6.8 the only one that they have.
+inline std::vector<Mechanism> mechanisms_here()
+{
+    MemoryPageStore store;
+    const auto moving = FaultEngine::start(options_of(Mechanism::kMove, 8, 4), store, [](const Error&) {});
+    if (moving) return {Mechanism::kMove, Mechanism::kWriteProtect};
+    BOOST_REQUIRE((moving.error().code() == ErrorCode::kUnsupported));
+    return {Mechanism::kWriteProtect};
+}
+
+const auto kMechanisms = data::make(mechanisms_here());
 
 }  // namespace fault_engine_test
 
@@ -125,6 +135,12 @@ BOOST_AUTO_TEST_CASE(sizes_that_make_no_sense_are_refused_with_a_reason)
     auto no_handlers = options_of(Mechanism::kAuto, 64, 64);
     no_handlers.handlers = 0;
     BOOST_TEST(refusal(no_handlers).find("handlers") != std::string::npos);
+}
+
+BOOST_AUTO_TEST_CASE(the_best_mechanism_of_the_kernel_is_chosen)
+{
+    const Rig rig{options_of(Mechanism::kAuto, 16, 8)};
+    BOOST_TEST(rig.engine->stats().mechanism == (mechanisms_here().size() == 2 ? "move" : "write-protect"));
 }
 
 BOOST_DATA_TEST_CASE(memory_reads_as_zero_before_it_was_written, kMechanisms, mechanism)
