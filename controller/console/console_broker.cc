@@ -1,0 +1,46 @@
+#include "controller/console/console_broker.h"
+
+#include "base/clock.h"
+
+namespace splitvisor::controller {
+
+namespace {
+constexpr std::uint64_t kOpenMs = 5000;
+}
+
+Result<std::shared_ptr<BytePipe>> ConsoleBroker::open(ComponentHub& hub, const std::string& component,
+                                                      const std::string& vnode)
+{
+    const std::string session = new_capability();
+    auto pipe = std::make_shared<BytePipe>();
+    {
+        const std::lock_guard lock{mutex_};
+        forget_stale();
+        if (waiting_.size() >= kMaxWaiting) return Error{ErrorCode::kNoRoom, "too many consoles are being opened"};
+        waiting_.emplace(session, Waiting{pipe, now_ms()});
+    }
+    const auto opened = hub.call(component, OpenConsole{vnode, session}, kOpenMs);
+    if (!opened) {
+        const std::lock_guard lock{mutex_};
+        waiting_.erase(session);
+        return opened.error();
+    }
+    return pipe;
+}
+
+std::shared_ptr<BytePipe> ConsoleBroker::arrived(const std::string& session)
+{
+    const std::lock_guard lock{mutex_};
+    const auto found = waiting_.find(session);
+    if (found == waiting_.end()) return nullptr;
+    auto pipe = found->second.pipe;
+    waiting_.erase(found);
+    return pipe;
+}
+
+void ConsoleBroker::forget_stale()
+{
+    std::erase_if(waiting_, [](const auto& entry) { return now_ms() > entry.second.since_ms + kArrivalMs; });
+}
+
+}  // namespace splitvisor::controller

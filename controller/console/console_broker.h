@@ -1,0 +1,39 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "base/result.h"
+#include "controller/components/component_hub.h"
+#include "controller/console/byte_pipe.h"
+
+namespace splitvisor::controller {
+
+/// Brings a user who wants a console together with the stream that the vNode's pComponent opens for it. Thread-safe.
+class ConsoleBroker {
+  public:
+    static constexpr std::size_t kMaxWaiting = 256;
+    static constexpr std::uint64_t kArrivalMs = 30'000;
+
+    /// Asks the pComponent for the vNode's console. The user's end is attached to the pipe by the caller.
+    [[nodiscard]] Result<std::shared_ptr<BytePipe>> open(ComponentHub& hub, const std::string& component,
+                                                         const std::string& vnode);
+
+    /// A stream has arrived: the pipe it belongs to, once; nullptr for a session nobody waits for.
+    [[nodiscard]] std::shared_ptr<BytePipe> arrived(const std::string& session);
+
+  private:
+    struct Waiting {
+        std::shared_ptr<BytePipe> pipe;
+        std::uint64_t since_ms = 0;
+    };
+    void forget_stale();
+
+    std::mutex mutex_;
+    std::map<std::string, Waiting> waiting_;
+};
+
+}  // namespace splitvisor::controller
