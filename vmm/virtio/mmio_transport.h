@@ -68,12 +68,16 @@ class MmioTransport final : public IoDevice, private DeviceInterrupt {
     void needs_reset(std::string_view reason) override;
 
     [[nodiscard]] std::uint32_t read_register(std::uint64_t offset);
+    [[nodiscard]] std::uint32_t read_locked(std::uint64_t offset);
+    void write_config(std::uint32_t offset, std::span<const std::byte> from);
     void write_register(std::uint64_t offset, std::uint32_t value);
     void write_queue_register(std::uint64_t offset, std::uint32_t value);
     void write_driver_features(std::uint32_t value);
     void write_status(std::uint32_t value);
     void notify(std::uint32_t queue);
+    [[nodiscard]] bool has_status(std::uint32_t bits) const;
     [[nodiscard]] bool features_acceptable() const;
+    [[nodiscard]] Result<std::vector<ActiveQueue>> ready_queues() const;
     void activate();
     void reset_locked();
     void refuse();
@@ -96,7 +100,7 @@ class MmioTransport final : public IoDevice, private DeviceInterrupt {
     std::vector<QueueRegisters> queues_;
     bool active_ = false;
 
-    std::mutex log_mutex_;
+    std::mutex log_mutex_;  ///< guards the limit
     LogLimit log_limit_;
     std::atomic<std::uint64_t> refused_accesses_{0};
     std::atomic<std::uint64_t> activations_{0};
