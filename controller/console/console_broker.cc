@@ -38,6 +38,16 @@ std::shared_ptr<BytePipe> ConsoleBroker::arrived(const std::string& session)
     return pipe;
 }
 
+void ConsoleBroker::close_all()
+{
+    std::map<std::string, Waiting> waiting;
+    {
+        const std::lock_guard lock{mutex_};
+        waiting.swap(waiting_);
+    }
+    for (const auto& [session, entry] : waiting) entry.pipe->close("the controller is stopping");
+}
+
 void ConsoleBroker::forget_stale()
 {
     std::erase_if(waiting_, [](const auto& entry) { return now_ms() > entry.second.since_ms + kArrivalMs; });

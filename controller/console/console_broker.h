@@ -25,6 +25,9 @@ class ConsoleBroker {
     /// A stream has arrived: the pipe it belongs to, once; nullptr for a session nobody waits for.
     [[nodiscard]] std::shared_ptr<BytePipe> arrived(const std::string& session);
 
+    /// Closes all pipes whose stream has not arrived.
+    void close_all();
+
   private:
     struct Waiting {
         std::shared_ptr<BytePipe> pipe;
