@@ -29,9 +29,11 @@ struct PageWrite {
     Version version{};                ///< larger than that of any earlier write of the line
 };
 
-/// One thread's way to the remote pages of its vNode. Not thread-safe: each fault handler and the evictor has its own.
-/// Each call returns when all is done, on every replica for writes and drops, or with the first error that counts:
-///   kUnavailable, kTimeout  no replica (read) or not every live replica (write) answered within the session's patience;
+/// One thread's way to the remote pages of its vNode. Not thread-safe: each fault handler and the evictor has
+/// its own. Each call returns when all is done, on every replica for writes and drops, or with the first
+/// error that counts:
+///   kUnavailable, kTimeout  no replica (read) or not every live replica (write) answered within the
+///   session's patience;
 ///                           the call may be repeated as it is
 ///   kStale                  a newer lease epoch exists: this VMM has been fenced and must stop
 ///   kDenied, kNotFound      the region is not (or no longer) there for us: its content is lost
@@ -42,7 +44,8 @@ class PageSession {
     virtual ~PageSession() = default;
     [[nodiscard]] virtual Status read(std::span<PageRead> pages) = 0;
     [[nodiscard]] virtual Status write(std::span<const PageWrite> pages) = 0;
-    /// Forgets pages; a later read finds them absent. `version` orders the drop among the writes of those lines.
+    /// Forgets pages; a later read finds them absent. `version` orders the drop among the writes of those
+    /// lines.
     [[nodiscard]] virtual Status drop(std::span<const Line> lines, Version version) = 0;
 };
 

@@ -13,12 +13,13 @@ namespace splitvisor::remote_mem {
 //
 //   request  head                                    data            reply head            reply data
 //   kCheck   RequestHeader                           -               UpdateReply           -
-//   kRead    RequestHeader, count x uint32 index     -               count x ReadEntry     each kStored page, in order
-//   kWrite   RequestHeader, count x WriteEntry       count pages     UpdateReply           -
-//   kDrop    RequestHeader, count x DropEntry        -               UpdateReply           -
+//   kRead    RequestHeader, count x uint32 index     -               count x ReadEntry     each kStored page,
+//   in order kWrite   RequestHeader, count x WriteEntry       count pages     UpdateReply           - kDrop
+//   RequestHeader, count x DropEntry        -               UpdateReply           -
 //
-// An index is a page's number within its vRegion. A reply with a status carries no head; its data is the error's text.
-// Requests of one connection are answered in their order. Each stands for itself: nothing is remembered between them.
+// An index is a page's number within its vRegion. A reply with a status carries no head; its data is the
+// error's text. Requests of one connection are answered in their order. Each stands for itself: nothing is
+// remembered between them.
 
 enum class Request : std::uint16_t { kCheck = 1, kRead = 2, kWrite = 3, kDrop = 4 };
 

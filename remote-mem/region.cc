@@ -38,7 +38,10 @@ class Region::StripeLock {
         lock_ = std::unique_lock{region_.stripes_[stripe]};
         stripe_ = stripe;
     }
-    [[nodiscard]] static std::uint32_t stripe_of(std::uint32_t index) { return index / kPagesPerStripe % kStripes; }
+    [[nodiscard]] static std::uint32_t stripe_of(std::uint32_t index)
+    {
+        return index / kPagesPerStripe % kStripes;
+    }
 
   private:
     Region& region_;
@@ -53,7 +56,8 @@ Result<std::shared_ptr<Region>> Region::create(ByteCount size, const Capability&
     if (page_count == 0 || size.value() % kPageBytes != 0) {
         return Error{ErrorCode::kInvalid, "the size of a region is a multiple of 4096 bytes and not 0"};
     }
-    if (!std::in_range<std::uint32_t>(page_count)) return Error{ErrorCode::kInvalid, "a region has less than 16 TiB"};
+    if (!std::in_range<std::uint32_t>(page_count))
+        return Error{ErrorCode::kInvalid, "a region has less than 16 TiB"};
     auto frames = Mapping::anonymous(size);
     if (!frames) return frames.error();
     auto records = Mapping::anonymous(ByteCount{page_count * sizeof(Record)});
@@ -62,8 +66,8 @@ Result<std::shared_ptr<Region>> Region::create(ByteCount size, const Capability&
                                               static_cast<std::uint32_t>(page_count), counters}};
 }
 
-Region::Region(Mapping frames, Mapping records, const Capability& capability, Epoch epoch, std::uint32_t page_count,
-               PageCounters& counters)
+Region::Region(Mapping frames, Mapping records, const Capability& capability, Epoch epoch,
+               std::uint32_t page_count, PageCounters& counters)
     : capability_{capability},
       page_count_{page_count},
       counters_{counters},
@@ -84,15 +88,20 @@ bool Region::has_capability(const Capability& capability) const
 Status Region::admit(const Access& access) const
 {
     if (closed_.load()) return Error{ErrorCode::kNotFound, "there is no such region"};
-    if (!has_capability(access.capability)) return Error{ErrorCode::kDenied, "not the capability of this region"};
+    if (!has_capability(access.capability))
+        return Error{ErrorCode::kDenied, "not the capability of this region"};
     const auto epoch = epoch_.load();
     if (access.epoch.value() < epoch) return Error{ErrorCode::kStale, "a newer lease epoch exists"};
-    if (access.epoch.value() > epoch) return Error{ErrorCode::kUnavailable, "this lease epoch is not known here yet"};
+    if (access.epoch.value() > epoch)
+        return Error{ErrorCode::kUnavailable, "this lease epoch is not known here yet"};
     return {};
 }
 
 /// Waits for the requests that run. Those that come later see what was stored before the call.
-void Region::fence() { const std::lock_guard lock{access_}; }
+void Region::fence()
+{
+    const std::lock_guard lock{access_};
+}
 
 Status Region::set_epoch(Epoch epoch)
 {
@@ -113,7 +122,10 @@ void Region::close()
     records_.reset();
 }
 
-Region::Record& Region::record(std::uint32_t index) const { return reinterpret_cast<Record*>(records_.data())[index]; }
+Region::Record& Region::record(std::uint32_t index) const
+{
+    return reinterpret_cast<Record*>(records_.data())[index];
+}
 
 std::span<std::byte> Region::frame(std::uint32_t index) const
 {
@@ -224,7 +236,8 @@ std::uint32_t Region::drop(std::span<const DropEntry> entries)
     return stale;
 }
 
-/// Gives the memory back to the kernel. The caller holds the stripe's lock, so no writer finds its page taken away.
+/// Gives the memory back to the kernel. The caller holds the stripe's lock, so no writer finds its page taken
+/// away.
 void Region::release_frames(std::uint32_t first, std::uint32_t count)
 {
     const int failed = ::madvise(frame(first).data(), std::size_t{count} << kPageShift, MADV_DONTNEED);

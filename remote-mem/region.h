@@ -35,8 +35,9 @@ struct PageCounters {
 
 /// One vRegion of an mComponent. Thread-safe; RegionStore says what the functions promise.
 ///
-/// `access_` is held shared by each request for as long as it copies, and taken exclusively by fence(): this is how a
-/// new epoch waits for what an older one has begun. The stripe locks order the requests that touch one page.
+/// `access_` is held shared by each request for as long as it copies, and taken exclusively by fence(): this
+/// is how a new epoch waits for what an older one has begun. The stripe locks order the requests that touch
+/// one page.
 class Region {
   public:
     /// `size`: a multiple of the page size. The counters outlive the region.
@@ -55,11 +56,13 @@ class Region {
     /// Refuses all requests from now on, waits for those that run, and gives the memory back.
     void close();
 
-    /// Runs `work`, a function that returns a number, if `access` allows it, and keeps fences waiting meanwhile.
+    /// Runs `work`, a function that returns a number, if `access` allows it, and keeps fences waiting
+    /// meanwhile.
     template <typename Work>
     [[nodiscard]] Result<std::uint32_t> run(const Access& access, Work work)
     {
-        // Asked twice: what is refused must not keep a fence waiting, and what runs must have been allowed under the lock.
+        // Asked twice: what is refused must not keep a fence waiting, and what runs must have been allowed
+        // under the lock.
         SPLITVISOR_TRY(admit(access));
         const std::shared_lock lock{access_};
         SPLITVISOR_TRY(admit(access));
@@ -88,8 +91,8 @@ class Region {
     static constexpr std::uint32_t kPagesPerStripe = 16;
     static constexpr std::uint32_t kStripes = 256;
 
-    Region(Mapping frames, Mapping records, const Capability& capability, Epoch epoch, std::uint32_t page_count,
-           PageCounters& counters);
+    Region(Mapping frames, Mapping records, const Capability& capability, Epoch epoch,
+           std::uint32_t page_count, PageCounters& counters);
 
     [[nodiscard]] Status admit(const Access& access) const;
     void fence();

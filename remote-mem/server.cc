@@ -15,7 +15,8 @@ Result<std::unique_ptr<DataServer>> DataServer::start(const ServerOptions& optio
     return server;
 }
 
-DataServer::DataServer(const ServerOptions& options, RegionStore& store, std::unique_ptr<fabric::Listener> listener)
+DataServer::DataServer(const ServerOptions& options, RegionStore& store,
+                       std::unique_ptr<fabric::Listener> listener)
     : options_{options}, store_{store}, listener_{std::move(listener)}
 {
 }
@@ -40,11 +41,13 @@ void DataServer::accept_peers()
         if (!connection && connection.error().code() == ErrorCode::kUnavailable) return;
         remove_ended_peers();
         if (!connection) {
-            if (accept_log_.allow()) log_warning("no connection accepted", field("reason", connection.error()));
+            if (accept_log_.allow())
+                log_warning("no connection accepted", field("reason", connection.error()));
         } else if (connection_count_.load() >= options_.max_connections) {
             if (accept_log_.allow()) {
-                log_warning("connection refused", field("peer", (*connection)->peer()) +
-                                                      field("limit", std::uint64_t{options_.max_connections}));
+                log_warning("connection refused",
+                            field("peer", (*connection)->peer()) +
+                                field("limit", std::uint64_t{options_.max_connections}));
             }
         } else {
             add_peer(std::move(*connection));

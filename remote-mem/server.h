@@ -17,14 +17,15 @@ namespace splitvisor::remote_mem {
 struct ServerOptions {
     fabric::Endpoint endpoint;
     std::uint32_t max_connections = 1024;
-    /// A peer must have made an allowed request within this time; then it may be silent for as long as it likes.
+    /// A peer must have made an allowed request within this time; then it may be silent for as long as it
+    /// likes.
     int admission_ms = 10'000;
     /// See fabric::kMessageLimitMs.
     int message_limit_ms = fabric::kMessageLimitMs;
 };
 
-/// The data server of a memory monitor: answers VMMs from a RegionStore, with a thread a connection. A bad request gets
-/// an error and the connection goes on; bytes that are no message end it.
+/// The data server of a memory monitor: answers VMMs from a RegionStore, with a thread a connection. A bad
+/// request gets an error and the connection goes on; bytes that are no message end it.
 class DataServer {
   public:
     /// The store outlives the server.

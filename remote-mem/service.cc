@@ -37,10 +37,12 @@ Result<Service::Parsed> Service::parse(const fabric::Incoming& incoming)
 {
     const auto shape = shape_of(incoming.kind);
     if (!shape) return shape.error();
-    if (incoming.head.size() < sizeof(RequestHeader)) return Error{ErrorCode::kInvalid, "the head is too short"};
+    if (incoming.head.size() < sizeof(RequestHeader))
+        return Error{ErrorCode::kInvalid, "the head is too short"};
     const auto header = load<RequestHeader>(incoming.head);
     const auto entries = incoming.head.subspan(sizeof header);
-    if (header.page_count > shape->max_pages) return Error{ErrorCode::kInvalid, "too many pages in one request"};
+    if (header.page_count > shape->max_pages)
+        return Error{ErrorCode::kInvalid, "too many pages in one request"};
     if (entries.size() != header.page_count * shape->entry_bytes) {
         return Error{ErrorCode::kInvalid, "the head does not hold what its page count says"};
     }

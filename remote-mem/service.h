@@ -10,13 +10,14 @@
 
 namespace splitvisor::remote_mem {
 
-/// Answers the requests of one connection. Used by one thread. Its buffers grow to the largest request that was allowed
-/// so far: a peer that has no capability makes it allocate nothing.
+/// Answers the requests of one connection. Used by one thread. Its buffers grow to the largest request that
+/// was allowed so far: a peer that has no capability makes it allocate nothing.
 class Service {
   public:
     Service(RegionStore& store, fabric::Connection& connection) : store_{store}, connection_{connection} {}
 
-    /// Serves until the connection ends, and says why it did. A peer has `admission_ms` for its first allowed request.
+    /// Serves until the connection ends, and says why it did. A peer has `admission_ms` for its first allowed
+    /// request.
     [[nodiscard]] Error serve(int admission_ms);
 
   private:
@@ -30,7 +31,8 @@ class Service {
     };
 
     [[nodiscard]] static Result<Parsed> parse(const fabric::Incoming& incoming);
-    /// An error here is the connection's: it cannot go on. What is wrong with a request is answered to the peer.
+    /// An error here is the connection's: it cannot go on. What is wrong with a request is answered to the
+    /// peer.
     [[nodiscard]] Status answer(const fabric::Incoming& incoming);
     [[nodiscard]] Status answer_allowed(const fabric::Incoming& incoming, const Parsed& request);
     [[nodiscard]] Status answer_read(const fabric::Incoming& incoming, const Parsed& request);

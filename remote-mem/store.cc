@@ -12,10 +12,19 @@ namespace {
 /// Bounds what records and locks can take beside the capacity.
 constexpr std::size_t kMaxRegions = 65'536;
 
-Error unknown_region() { return Error{ErrorCode::kNotFound, "there is no such region"}; }
+Error unknown_region()
+{
+    return Error{ErrorCode::kNotFound, "there is no such region"};
+}
 
-std::uint32_t index_of(std::uint32_t index) { return index; }
-std::uint32_t index_of(const WriteEntry& entry) { return entry.index; }
+std::uint32_t index_of(std::uint32_t index)
+{
+    return index;
+}
+std::uint32_t index_of(const WriteEntry& entry)
+{
+    return entry.index;
+}
 
 Status check_repetition(const Region& region, ByteCount size, const Capability& capability, Epoch epoch)
 {
@@ -41,7 +50,8 @@ Status RegionStore::create_region(RegionId id, ByteCount size, const Capability&
     if (found != regions_.end()) return check_repetition(*found->second, size, capability, epoch);
     const auto free = capacity_.value() - reserved_bytes_;
     if (size.value() > free) {
-        return Error{ErrorCode::kNoRoom, format_size(size) + " asked for, " + format_size(ByteCount{free}) + " free"};
+        return Error{ErrorCode::kNoRoom,
+                     format_size(size) + " asked for, " + format_size(ByteCount{free}) + " free"};
     }
     if (regions_.size() >= kMaxRegions) return Error{ErrorCode::kNoRoom, "there are too many regions"};
     auto region = Region::create(size, capability, epoch, pages_);
