@@ -15,12 +15,16 @@ class RecordTable {
     {
     }
 
+    /// Part by part of the table, so that filling it does not jump about in memory.
     void fill()
     {
-        for (std::uint64_t key = 1; key <= shape_.keys; ++key) {
-            auto& record = *find(key);
-            record.key = key;
-            write_value(record, 1);
+        for (std::uint64_t part = 0; part < kFillParts; ++part) {
+            const auto first = shape_.records * part / kFillParts;
+            const auto end = shape_.records * (part + 1) / kFillParts;
+            for (std::uint64_t key = 1; key <= shape_.keys; ++key) {
+                const auto home = home_record(shape_, key);
+                if (home >= first && home < end) add(key);
+            }
         }
     }
 
@@ -45,6 +49,15 @@ class RecordTable {
     }
 
   private:
+    static constexpr std::uint64_t kFillParts = 64;
+
+    void add(std::uint64_t key)
+    {
+        auto& record = *find(key);
+        record.key = key;
+        write_value(record, 1);
+    }
+
     /// The record of the key or the free one where it belongs; null where a damaged table has neither.
     Record* find(std::uint64_t key) const
     {
