@@ -7,9 +7,26 @@
 #include "base/log.h"
 #include "base/mapping.h"
 
+#if defined(__SANITIZE_THREAD__)
+extern "C" void AnnotateIgnoreReadsBegin(const char* file, int line);
+extern "C" void AnnotateIgnoreReadsEnd(const char* file, int line);
+#else
+static void AnnotateIgnoreReadsBegin(const char*, int) {}
+static void AnnotateIgnoreReadsEnd(const char*, int) {}
+#endif
+
 namespace splitvisor::ept {
 
 namespace {
+
+/// Reads pages that are write-protected. The kernel orders that against the guest's writes, which ThreadSanitizer can't
+/// see.
+void copy_protected(std::byte* to, const std::byte* from, std::size_t bytes)
+{
+    AnnotateIgnoreReadsBegin(__FILE__, __LINE__);
+    std::memcpy(to, from, bytes);
+    AnnotateIgnoreReadsEnd(__FILE__, __LINE__);
+}
 
 std::byte* page_at(std::span<std::byte> guest, Line line) { return guest.data() + line.byte_offset(); }
 
@@ -97,7 +114,7 @@ class WriteProtectWithdrawal final : public Withdrawal {
             auto* const at = page_at(guest_, pages[i].line);
             const bool is_protected = userfault_.protect(at, PageCount{length}, true).ok();
             if (is_protected) {
-                std::memcpy(slot(pages[i].slot), at, length * kPageBytes);
+                copy_protected(slot(pages[i].slot), at, length * kPageBytes);
                 drop(at, length);
             } else {
                 (void)userfault_.protect(at, PageCount{length}, false);
