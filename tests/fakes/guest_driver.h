@@ -61,6 +61,10 @@ class GuestRam {
     {
         SPLITVISOR_CHECK(memory_.write<T>(where, value));
     }
+    void fill(Gpa where, std::size_t length, std::byte value) const
+    {
+        put(where, std::span<const std::byte>{std::vector<std::byte>(length, value)});
+    }
     template <typename T>
     [[nodiscard]] T get(Gpa where) const
     {

@@ -156,10 +156,12 @@ void BlockQueue::take_requests()
         // Both end with a completion, which brings the worker back here.
         if (orphans_ > 0 || bytes_out_ >= kBufferBytesMax) return;
         switch (queue.pop(popped_)) {
-        case PopResult::kChain:
-            std::swap(chains_[popped_.head], popped_);
-            start_request(chains_[popped_.head].head);
+        case PopResult::kChain: {
+            const auto head = popped_.head;
+            std::swap(chains_[head], popped_);
+            start_request(head);
             break;
+        }
         case PopResult::kBadChain: ++state_.bad_chains; break;
         case PopResult::kBroken: return;
         case PopResult::kEmpty:
