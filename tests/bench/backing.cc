@@ -1,8 +1,14 @@
 #include "tests/bench/backing.h"
 
-#include <string>
+#include <unistd.h>
 
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "remote-mem/client.h"
 #include "tests/bench/in_process_store.h"
+#include "tests/bench/server_process.h"
 
 namespace splitvisor::bench {
 namespace {
@@ -13,6 +19,50 @@ class InProcessBacking final : public Backing {
     {
         return make_in_process_store(memory);
     }
+};
+
+/// vRegions of 1 GiB on one mComponent, as a vNode gets them.
+class TcpBacking final : public Backing {
+  public:
+    explicit TcpBacking(ServerProcess server) : server_{std::move(server)} {}
+
+    Result<std::unique_ptr<remote_mem::PageStore>> open(ByteCount memory) override
+    {
+        SPLITVISOR_TRY(delete_regions());
+        remote_mem::RemoteMemoryOptions options;
+        options.epoch = Epoch{1};
+        for (std::uint64_t offset = 0; offset < memory.value(); offset += kGiB) {
+            auto region = create_region(ByteCount{std::min(kGiB, memory.value() - offset)});
+            if (!region) return region.error();
+            options.regions.push_back(std::move(*region));
+        }
+        auto store = remote_mem::RemoteMemory::create(options);
+        if (!store) return store.error();
+        return std::unique_ptr<remote_mem::PageStore>{std::move(*store)};
+    }
+
+  private:
+    Result<remote_mem::RegionOptions> create_region(ByteCount size)
+    {
+        remote_mem::Replica replica{
+            .component = "server", .endpoint = server_.endpoint(), .region = RegionId{++last_region_}, .capability = {}};
+        if (::getentropy(replica.capability.data(), replica.capability.size()) != 0) {
+            return Error::from_errno("getentropy");
+        }
+        SPLITVISOR_TRY(server_.create_region(replica.region, size, replica.capability));
+        regions_.push_back(replica.region);
+        return remote_mem::RegionOptions{.size = size, .replicas = {replica}};
+    }
+
+    Status delete_regions()
+    {
+        for (; !regions_.empty(); regions_.pop_back()) SPLITVISOR_TRY(server_.delete_region(regions_.back()));
+        return {};
+    }
+
+    ServerProcess server_;
+    std::uint64_t last_region_ = 0;
+    std::vector<RegionId> regions_;
 };
 
 }  // namespace
@@ -35,10 +85,18 @@ std::string_view to_string(BackingKind kind)
     return "unknown";
 }
 
-Result<std::unique_ptr<Backing>> make_backing(BackingKind kind, ByteCount)
+Result<std::unique_ptr<Backing>> make_backing(BackingKind kind, ByteCount capacity)
 {
-    if (kind == BackingKind::kInProcess) return std::unique_ptr<Backing>{std::make_unique<InProcessBacking>()};
-    return Error{ErrorCode::kUnsupported, std::string{to_string(kind)} + ": not built in"};
+    switch (kind) {
+    case BackingKind::kLocal: break;
+    case BackingKind::kInProcess: return std::unique_ptr<Backing>{std::make_unique<InProcessBacking>()};
+    case BackingKind::kTcp: {
+        auto server = ServerProcess::start(capacity);
+        if (!server) return server.error();
+        return std::unique_ptr<Backing>{std::make_unique<TcpBacking>(std::move(*server))};
+    }
+    }
+    return Error{ErrorCode::kInvalid, "local memory has no backing"};
 }
 
 }  // namespace splitvisor::bench

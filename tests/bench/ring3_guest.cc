@@ -56,6 +56,7 @@ Result<std::vector<vcpu::Vcpu>> Ring3Guest::make_vcpus(const vcpu::System& syste
 Result<Ring3Guest::Times> Ring3Guest::run(std::span<std::byte> ram, const ring3::Parameters& parameters,
                                           std::uint64_t deadline_ms)
 {
+    SPLITVISOR_CHECK(vcpus_ == 0);
     vcpus_ = parameters.vcpus;
     const auto system = vcpu::System::open();
     if (!system) return system.error();
@@ -78,6 +79,7 @@ Result<Ring3Guest::Times> Ring3Guest::run(std::span<std::byte> ram, const ring3:
         ::_exit(1);
     }
     if (!status) return status.error();
+    if (prepared_ns_ == 0 || worked_ns_ == 0) return Error{ErrorCode::kCorrupt, "the guest ended without any work"};
     return Times{.prepare_ns = prepared_ns_ - start_ns_, .work_ns = worked_ns_ - prepared_ns_};
 }
 
