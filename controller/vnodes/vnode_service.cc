@@ -154,12 +154,12 @@ std::optional<Problem> VnodeService::place(Draft& draft, VnodeRecord& record)
     const auto processor = place_vnode(parts_.processes.offers(draft.contents(), record.name),
                                        {record.vcpus, record.excache, record.kernel, record.initrd});
     if (!processor.chosen) {
-        return Problem{Problem::Kind::kNoRoom, "no pComponent can run the vNode", to_texts(processor.rejected)};
+        return Problem{Problem::Kind::kNoRoom, "no pComponent can run the vNode", to_texts(processor.rejected, "pComponent")};
     }
     const auto memory = parts_.memory.place(draft.contents(), record.memory, record.memory_copies);
     if (!memory.possible) {
         return Problem{Problem::Kind::kNoRoom, "the mComponents cannot take the vNode's memory",
-                       to_texts(memory.rejected)};
+                       to_texts(memory.rejected, "mComponent")};
     }
     record.pcomponent = *processor.chosen;
     record.regions = MemoryManager::make_regions(draft, memory, parts_.memory.sizes_of(record.memory));

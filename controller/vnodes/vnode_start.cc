@@ -116,14 +116,14 @@ std::optional<Problem> VnodeService::place_again(Draft& draft, VnodeRecord& reco
         if (!processor.chosen) {
             return Problem{Problem::Kind::kNoRoom,
                            "pComponent " + record.pcomponent + " is not connected, and no other can run the vNode",
-                           to_texts(processor.rejected)};
+                           to_texts(processor.rejected, "pComponent")};
         }
         record.pcomponent = *processor.chosen;
     }
     const auto memory = parts_.memory.place_again(draft.contents(), record);
     if (!memory.possible) {
         return Problem{Problem::Kind::kNoRoom, "an mComponent of the vNode is away, and no other can take its part",
-                       to_texts(memory.rejected)};
+                       to_texts(memory.rejected, "mComponent")};
     }
     std::vector<ByteCount> sizes;
     for (const RegionRecord& region : record.regions) sizes.push_back(region.size);

@@ -81,7 +81,7 @@ Outcome<VolumeRecord> VolumeService::reserve(VolumeRecord record)
         const auto placement = place_volume(storage_.offers(draft.contents()), record.size, record.image);
         if (!placement.chosen) {
             problem = Problem{Problem::Kind::kNoRoom, "no sComponent can take the volume",
-                              to_texts(placement.rejected)};
+                              to_texts(placement.rejected, "sComponent")};
             return {};
         }
         record.component = *placement.chosen;

@@ -1,0 +1,16 @@
+#pragma once
+
+#include <string>
+
+#include "controller/json/json.h"
+
+namespace splitvisor::vnodectl {
+
+// Answers of the controller, for people.
+[[nodiscard]] std::string format_components(const controller::Json& body);
+[[nodiscard]] std::string format_vnodes(const controller::Json& body);
+[[nodiscard]] std::string format_volumes(const controller::Json& body);
+/// One object as "key: value" lines; members that are objects or lists are indented below.
+[[nodiscard]] std::string format_details(const controller::Json& body);
+
+}  // namespace splitvisor::vnodectl
