@@ -11,6 +11,8 @@ namespace {
 
 constexpr std::uint64_t kMinPauseMs = 20;
 constexpr std::uint64_t kMaxPauseMs = 1'000;
+/// Every call tries several times within its patience, however often earlier calls failed.
+constexpr std::uint64_t kTriesWithinPatience = 4;
 
 }  // namespace
 
@@ -18,7 +20,8 @@ constexpr std::uint64_t kMaxPauseMs = 1'000;
 void Link::back_off()
 {
     ready_at_ms_ = now_ms() + pause_ms_;
-    pause_ms_ = std::clamp(2 * pause_ms_, kMinPauseMs, kMaxPauseMs);
+    const auto longest_ms = std::min(kMaxPauseMs, static_cast<std::uint64_t>(patience_ms_) / kTriesWithinPatience);
+    pause_ms_ = std::min(std::max(2 * pause_ms_, kMinPauseMs), longest_ms);
 }
 
 void Link::fail()

@@ -60,8 +60,9 @@ Status Placement::add_region(const RegionOptions& options)
 std::uint32_t Placement::component_index(const Replica& replica)
 {
     const auto found = std::ranges::find(components_, replica.endpoint, &Component::endpoint);
+    const auto index = narrow<std::uint32_t>(found - components_.begin());
     if (found == components_.end()) components_.push_back({replica.component, replica.endpoint});
-    return narrow<std::uint32_t>(found - components_.begin());
+    return index;
 }
 
 std::optional<Placement::Location> Placement::locate(Line line) const

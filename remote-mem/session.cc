@@ -182,6 +182,8 @@ void Session::pause(std::uint64_t deadline_ms)
     for (const auto& batch : batches_) {
         if (batch.complete) continue;
         const auto needed = placement_.live(batch.region) & ~batch.done & ~batch.rejected;
+        // Nobody is left to ask: the next round sees it and ends the call.
+        if (needed == 0) return;
         for (std::uint32_t replica = 0; replica < placement_.copies(batch.region).size(); ++replica) {
             if ((needed & bit(replica)) != 0)
                 until_ms = std::min(until_ms, link_of(batch, replica).ready_at_ms());
