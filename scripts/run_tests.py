@@ -94,14 +94,11 @@ def build(folder, sanitize):
 
 
 def run_unit_tests(folder, tally, logs):
-    listing = subprocess.run(["meson", "test", "-C", str(folder), "--list"], capture_output=True, text=True, check=True)
-    names = [line.split(" / ")[-1].strip() for line in listing.stdout.splitlines() if " / " in line]
     info = json.loads(subprocess.run(["meson", "introspect", "--tests", str(folder)], capture_output=True, text=True,
                                      check=True).stdout)
-    by_name = {test["name"]: test for test in info}
-    progress(f"unit tests: {len(names)} programs")
-    for name in names:
-        test = by_name[name]
+    progress(f"unit tests: {len(info)} programs")
+    for test in info:
+        name = test["name"]
         env = os.environ | {key: str(value) for key, value in test["env"].items()}
         log = logs / f"{name}.log"
         status, seconds = run_logged(test["cmd"], log, test["timeout"] * 4, env | {"SPLITVISOR_BUILD": str(folder)})
