@@ -1,6 +1,5 @@
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -8,13 +7,11 @@
 #include <string>
 #include <vector>
 
+#include "base/capability.h"
 #include "base/result.h"
 #include "base/units.h"
 
 namespace splitvisor::remote_mem {
-
-/// The secret that allows a vNode to use one vRegion or volume. Made by the controller.
-using Capability = std::array<std::byte, 16>;
 
 struct PageRead {
     Line line;

@@ -11,13 +11,15 @@ namespace splitvisor::remote_mem {
 
 // What VMMs and memory monitors say to each other, as heads of fabric messages; little-endian.
 //
-//   request  head                                    data            reply head            reply data
-//   kCheck   RequestHeader                           -               UpdateReply           -
-//   kRead    RequestHeader, count x uint32 index     -               count x ReadEntry     each kStored page,
-//   in order kWrite   RequestHeader, count x WriteEntry       count pages     UpdateReply           - kDrop
-//   RequestHeader, count x DropEntry        -               UpdateReply           -
+// clang-format off
+//   request  head                                data         reply head          reply data
+//   kCheck   RequestHeader                       -            UpdateReply         -
+//   kRead    RequestHeader, count x index        -            count x ReadEntry   each kStored page, in order
+//   kWrite   RequestHeader, count x WriteEntry   count pages  UpdateReply         -
+//   kDrop    RequestHeader, count x DropEntry    -            UpdateReply         -
+// clang-format on
 //
-// An index is a page's number within its vRegion. A reply with a status carries no head; its data is the
+// An index is a page's number within its vRegion, 32 bits wide. A reply with a status carries no head; its data is the
 // error's text. Requests of one connection are answered in their order. Each stands for itself: nothing is
 // remembered between them.
 

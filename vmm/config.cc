@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "base/capability.h"
 #include "base/checked.h"
 #include "base/text.h"
 #include "vmm/acpi/tables.h"
@@ -146,18 +147,16 @@ std::uint64_t read_size(Reader& reader, const char* key, std::uint64_t least, st
     return value;
 }
 
-remote_mem::Capability read_capability(Reader& reader)
+Capability read_capability(Reader& reader)
 {
-    remote_mem::Capability capability{};
     const auto text = reader.text("capability", true);
-    if (text.empty()) return capability;
-    const auto bytes = from_hex(text);
-    if (!bytes || bytes->size() != capability.size()) {
+    if (text.empty()) return {};
+    const auto capability = parse_capability(text);
+    if (!capability) {
         reader.complain("capability", "must be 32 hexadecimal digits");
-        return capability;
+        return {};
     }
-    std::ranges::transform(*bytes, capability.begin(), [](char c) { return static_cast<std::byte>(c); });
-    return capability;
+    return *capability;
 }
 
 std::string read_path(Reader& reader, const char* key, bool required)

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "base/capability.h"
 #include "base/result.h"
 #include "base/units.h"
 #include "ept/fault_engine.h"
@@ -20,7 +21,7 @@ struct ReplicaSpec {
     std::string component;  ///< name of the mComponent, for messages
     std::string endpoint;   ///< fabric::Endpoint text
     RegionId region;
-    remote_mem::Capability capability{};
+    Capability capability{};
 };
 
 /// The regions lie one behind the other in the order of Lines.
@@ -33,7 +34,7 @@ struct DiskSpec {
     std::string name;
     std::string endpoint;
     VolumeId volume;
-    remote_mem::Capability capability{};
+    Capability capability{};
     ByteCount size;
     bool read_only = false;
 };

@@ -1,17 +1,12 @@
-#include <poll.h>
-#include <signal.h>
-#include <sys/resource.h>
-#include <sys/signalfd.h>
-
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <string>
 #include <utility>
 
-#include "base/fd.h"
+#include "base/capability.h"
 #include "base/log.h"
 #include "base/text.h"
-#include "controller/wire/agent.h"
+#include "controller/wire/monitor.h"
 #include "fabric/connection.h"
 #include "vstore/server.h"
 #include "vstore/volume_store.h"
@@ -19,10 +14,6 @@
 namespace splitvisor::vstore {
 
 namespace {
-
-constexpr std::uint64_t kMaxTokenBytes = 4096;
-/// One attempt to reach the controller; between two of them signals are looked at.
-constexpr std::uint64_t kEnrolPatienceMs = 1000;
 
 /// The command line as it was given.
 struct Flags {
@@ -85,16 +76,6 @@ class Commands final : public wire::StorageCommands {
     VolumeStore& store_;
 };
 
-Result<std::string> read_token(const std::string& path)
-{
-    auto token = read_file(path, ByteCount{kMaxTokenBytes});
-    if (!token) return token.error().in("--token-file");
-    const auto last = token->find_last_not_of(" \t\r\n");
-    if (last == std::string::npos) return Error{ErrorCode::kInvalid, "--token-file: " + path + " is empty"};
-    token->resize(last + 1);
-    return token;
-}
-
 Result<Settings> settle(const Flags& flags)
 {
     Settings settings{.name = flags.name,
@@ -119,7 +100,7 @@ Result<Settings> settle(const Flags& flags)
         if (!capacity) return capacity.error().in("--capacity");
         settings.store.capacity = *capacity;
     }
-    auto token = read_token(flags.token_file);
+    auto token = wire::read_token(flags.token_file);
     if (!token) return token.error();
     settings.token = std::move(*token);
     return settings;
@@ -143,60 +124,11 @@ wire::Usage usage_of(const VolumeStore& store, const Server& server)
             member("refused_requests", served.refused_requests) + "}"};
 }
 
-/// Each session needs several descriptors.
-void raise_descriptor_limit()
-{
-    rlimit limit{};
-    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-    limit.rlim_cur = limit.rlim_max;
-    if (::setrlimit(RLIMIT_NOFILE, &limit) != 0) log_warning("descriptor limit not raised");
-}
-
-/// Makes SIGTERM and SIGINT readable instead of deadly. Before any thread is started.
-Result<Fd> take_ending_signals()
-{
-    ::signal(SIGPIPE, SIG_IGN);
-    sigset_t signals;
-    ::sigemptyset(&signals);
-    ::sigaddset(&signals, SIGTERM);
-    ::sigaddset(&signals, SIGINT);
-    if (::pthread_sigmask(SIG_BLOCK, &signals, nullptr) != 0) return Error{ErrorCode::kIo, "pthread_sigmask"};
-    Fd fd{::signalfd(-1, &signals, SFD_CLOEXEC)};
-    if (!fd.valid()) return Error::from_errno("signalfd");
-    return fd;
-}
-
-bool has_signal(const Fd& signals, int timeout_ms)
-{
-    pollfd waiting{.fd = signals.get(), .events = POLLIN, .revents = 0};
-    return ::poll(&waiting, 1, timeout_ms) > 0;
-}
-
-/// Enrols, however long the controller is away: volumes are served meanwhile. Returns at the ending signal.
-Status stay_enrolled(const wire::AgentOptions& options, const Fd& signals)
-{
-    LogLimit attempts;
-    while (!has_signal(signals, 0)) {
-        auto agent = wire::start_agent(options, kEnrolPatienceMs);
-        if (agent) {
-            log_info("enrolled",
-                     field("controller", options.controller) + field("endpoint", options.data_endpoint));
-            while (!has_signal(signals, -1)) continue;
-            return {};
-        }
-        const auto code = agent.error().code();
-        if (code != ErrorCode::kUnavailable && code != ErrorCode::kTimeout)
-            return agent.error().in("enrolment");
-        if (attempts.allow()) log_warning("controller not reached", field("error", agent.error()));
-    }
-    return {};
-}
-
 Status run(const Settings& settings)
 {
-    const auto signals = take_ending_signals();
+    const auto signals = wire::take_ending_signals();
     if (!signals) return signals.error();
-    raise_descriptor_limit();
+    wire::raise_descriptor_limit();
     const auto boot_id = read_boot_id();
     if (!boot_id) return boot_id.error();
     auto store = VolumeStore::open(settings.store);
@@ -217,7 +149,7 @@ Status run(const Settings& settings)
     log_info("serving", field("endpoint", (*server)->endpoint().to_string()) +
                             field("capacity", format_size((*store)->capacity())) +
                             field("volumes", (*store)->volume_count()));
-    return stay_enrolled(agent, *signals);
+    return wire::stay_enrolled(agent, *signals);
 }
 
 int main_with(int argc, char** argv)

@@ -7,23 +7,8 @@
 
 #include "base/bytes.h"
 #include "base/checked.h"
-#include "base/text.h"
 
 namespace splitvisor::vstore {
-
-Result<Capability> parse_capability(std::string_view text)
-{
-    std::string raw{text};
-    if (text.size() == 2 * sizeof(Capability)) {
-        auto bytes = from_hex(text);
-        if (!bytes) return bytes.error().in("capability");
-        raw = std::move(*bytes);
-    }
-    if (raw.size() != sizeof(Capability)) {
-        return Error{ErrorCode::kInvalid, "capability: 16 bytes or 32 hexadecimal digits are needed"};
-    }
-    return load<Capability>(std::as_bytes(std::span{raw}));
-}
 
 bool same_capability(const Capability& a, const Capability& b)
 {

@@ -7,6 +7,7 @@
 #include <string>
 #include <string_view>
 
+#include "base/capability.h"
 #include "base/result.h"
 #include "base/units.h"
 #include "vstore/block_backend.h"
@@ -32,12 +33,6 @@ enum class RequestKind : std::uint16_t {
     kDiscard = 7,
     kWriteZeroes = 8,
 };
-
-/// The secret that allows a vNode to use one volume. Made by the controller.
-using Capability = std::array<std::byte, 16>;
-
-/// Accepts the 16 bytes themselves or their 32 hexadecimal digits.
-Result<Capability> parse_capability(std::string_view text);
 
 /// Takes the same time wherever the two differ.
 [[nodiscard]] bool same_capability(const Capability& a, const Capability& b);

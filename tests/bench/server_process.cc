@@ -119,7 +119,7 @@ Status ServerProcess::call(const Command& command) const
     return {};
 }
 
-Status ServerProcess::create_region(RegionId id, ByteCount size, const remote_mem::Capability& capability)
+Status ServerProcess::create_region(RegionId id, ByteCount size, const Capability& capability)
 {
     return call({.action = Action::kCreate, .reserved = 0, .region = id.value(), .size = size.value(), .capability = capability});
 }

@@ -25,7 +25,7 @@ class ServerProcess {
     [[nodiscard]] const fabric::Endpoint& endpoint() const { return endpoint_; }
 
     /// With epoch 1.
-    [[nodiscard]] Status create_region(RegionId id, ByteCount size, const remote_mem::Capability& capability);
+    [[nodiscard]] Status create_region(RegionId id, ByteCount size, const Capability& capability);
     [[nodiscard]] Status delete_region(RegionId id);
 
   private:
@@ -35,7 +35,7 @@ class ServerProcess {
         std::uint32_t reserved;
         std::uint64_t region;
         std::uint64_t size;
-        remote_mem::Capability capability;
+        Capability capability;
     };
     /// The first one comes unasked, when the server listens.
     struct Answer {

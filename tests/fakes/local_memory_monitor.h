@@ -21,9 +21,9 @@ class LocalMemoryMonitor {
     }
 
     /// A capability that belongs to the region's number.
-    [[nodiscard]] static remote_mem::Capability capability(RegionId region)
+    [[nodiscard]] static Capability capability(RegionId region)
     {
-        remote_mem::Capability capability{};
+        Capability capability{};
         capability[0] = static_cast<std::byte>(region.value());
         capability[15] = std::byte{0xa5};
         return capability;
