@@ -112,6 +112,7 @@ Json to_json(const VnodeRecord& record)
         .set("initrd", record.initrd)
         .set("cmdline", record.cmdline)
         .set("mechanism", record.mechanism)
+        .set("torture", record.torture)
         .set("memory_copies", record.memory_copies)
         .set("disks", std::move(disks))
         .set("nets", std::move(nets))
@@ -137,6 +138,7 @@ Result<VnodeRecord> vnode_from_json(const Json& json)
     record.initrd = json.text("initrd");
     record.cmdline = json.text("cmdline");
     record.mechanism = json.text("mechanism", "auto");
+    record.torture = json.flag("torture");
     record.memory_copies = small_number(json, "memory_copies", 1);
     for (const Json& disk : json.elements("disks")) {
         record.disks.push_back({disk.text("volume"), disk.flag("read_only")});

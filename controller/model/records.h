@@ -64,6 +64,7 @@ struct VnodeRecord {
     std::string initrd;  ///< may be empty
     std::string cmdline;
     std::string mechanism = "auto";
+    bool torture = false;  ///< pages are taken at random all the time: a test of the memory path
     std::uint32_t memory_copies = 1;
     std::vector<DiskRecord> disks;
     std::vector<NetRecord> nets;

@@ -53,6 +53,7 @@ Result<Json> vnode_body(const VnodeFlags& flags)
     if (!flags.initrd.empty()) body.set("initrd", flags.initrd);
     if (!flags.cmdline.empty()) body.set("cmdline", flags.cmdline);
     if (!flags.mechanism.empty()) body.set("mechanism", flags.mechanism);
+    if (flags.torture) body.set("torture", true);
     return body.set("volumes", std::move(volumes))
         .set("nets", std::move(nets))
         .set("memory_copies", flags.memory_copies)
@@ -75,8 +76,13 @@ std::optional<Json> Commands::ask(const std::string& method, const std::string& 
         return std::nullopt;
     }
     if (answer->status >= 200 && answer->status < 300) return std::move(answer->body);
-    fail(detail_of(*answer));
-    for (const std::string& reason : answer->body.texts("reasons")) std::fprintf(stderr, "  %s\n", reason.c_str());
+    std::string message = detail_of(*answer);
+    std::string_view separator = ": ";
+    for (const std::string& reason : answer->body.texts("reasons")) {
+        message.append(separator).append(reason);
+        separator = "; ";
+    }
+    fail(message);
     return std::nullopt;
 }
 

@@ -22,6 +22,7 @@ struct VnodeFlags {
     std::uint32_t memory_copies = 1;
     std::vector<std::string> nets;  ///< TAP or TAP,MAC
     std::string mechanism;
+    bool torture = false;
     bool start = false;
 };
 
@@ -31,7 +32,7 @@ struct StopFlags {
 };
 
 /// The commands: each asks the controller and prints to standard output, a table or, with `json`, the answer as it is.
-/// Each returns the exit status; errors have been printed to standard error, the reasons one a line.
+/// Each returns the exit status; errors have been printed to standard error, in one line with all its reasons.
 class Commands {
   public:
     Commands(Client client, bool json) : client_{std::move(client)}, json_{json} {}

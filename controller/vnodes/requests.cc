@@ -98,7 +98,7 @@ class Checker {
     [[nodiscard]] bool ok() const { return reasons_.empty(); }
     [[nodiscard]] Problem problem() const
     {
-        return {Problem::Kind::kBadRequest, reasons_.front(), reasons_.size() > 1 ? reasons_ : std::vector<std::string>{}};
+        return {Problem::Kind::kBadRequest, reasons_.front(), {reasons_.begin() + 1, reasons_.end()}};
     }
 
   private:
@@ -270,7 +270,7 @@ Outcome<VnodeRequest> parse_vnode_request(const Json& body)
     VnodeRequest request;
     VnodeRecord& record = request.record;
     checker.only({"name", "memory", "excache", "vcpus", "kernel", "initrd", "cmdline", "volumes", "memory_copies", "nets",
-                  "mechanism", "start"});
+                  "mechanism", "torture", "start"});
     if (body.if_object() == nullptr) return checker.problem();
     record.name = checker.text("name", "");
     check_name(checker, record.name);
@@ -282,6 +282,7 @@ Outcome<VnodeRequest> parse_vnode_request(const Json& body)
     check_disks(checker, record);
     check_nets(checker, record);
     check_mechanism(checker, record);
+    record.torture = checker.flag("torture");
     request.start = checker.flag("start");
     if (!checker.ok()) return checker.problem();
     return request;

@@ -60,6 +60,7 @@ Json vnode_view(const VnodeRecord& record, std::string_view state, std::string_v
         .set("initrd", record.initrd.empty() ? Json{} : Json{record.initrd})
         .set("cmdline", record.cmdline)
         .set("mechanism", record.mechanism)
+        .set("torture", record.torture)
         .set("volumes", std::move(volumes))
         .set("nets", nets_json(record))
         .set("memory_copies", record.memory_copies)
@@ -110,7 +111,7 @@ Json vmm_spec(const Contents& contents, const VnodeRecord& record)
         .set("disks", std::move(disks))
         .set("nets", nets_json(record))
         .set("memory_mechanism", record.mechanism)
-        .set("torture", false);
+        .set("torture", record.torture);
 }
 
 }  // namespace splitvisor::controller
