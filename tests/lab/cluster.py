@@ -5,6 +5,7 @@ import os
 import pathlib
 import shutil
 import subprocess
+import tempfile
 import time
 
 CHECKOUT = pathlib.Path(__file__).resolve().parents[2]
@@ -81,10 +82,11 @@ class Cluster:
         self.controller_folder = self.folder / "controller"
         self.storage_folder = self.folder / "storage"
         self.kernel_folder = self.folder / "kernels"
-        # Unix socket paths are short: not below a deep folder.
-        self.run_folder = pathlib.Path("/run/splitvisor-lab") if os.access("/run", os.W_OK) else self.folder / "run"
-        self.rest_ = REST_PORT + port_offset
-        self.control_ = CONTROL_PORT + port_offset
+        # Unix socket paths are short: not below a deep folder. In the lab it outlives the cluster, for whoever looks.
+        self.run_folder_is_ours_ = "LAB_OUT" not in os.environ
+        self.run_folder = pathlib.Path(tempfile.mkdtemp(prefix="splitvisor-") if self.run_folder_is_ours_ else "/run/splitvisor-lab")
+        self.rest_port = REST_PORT + port_offset
+        self.control_port = CONTROL_PORT + port_offset
         for path in (self.controller_folder, self.storage_folder / "images", self.kernel_folder, self.run_folder, self.out):
             path.mkdir(parents=True, exist_ok=True)
         self.daemons = {}
@@ -92,7 +94,7 @@ class Cluster:
 
     def describe(self, memory_components, memory_capacity, port_offset):
         self.add("controller", "vnode-controller", "--state", self.controller_folder,
-                 "--listen", f"127.0.0.1:{self.rest_}", "--listen-control", f"127.0.0.1:{self.control_}")
+                 "--listen", f"127.0.0.1:{self.rest_port}", "--listen-control", f"127.0.0.1:{self.control_port}")
         for index in range(1, memory_components + 1):
             self.add_component("mcomponentd", f"m{index}", "--listen", f"127.0.0.1:{MEMORY_PORT + port_offset + index - 1}",
                                "--capacity", memory_capacity)
@@ -105,8 +107,13 @@ class Cluster:
         self.daemons[name] = Daemon(name, command, self.out / f"{name}.log")
 
     def add_component(self, program, name, *arguments):
-        self.add(name, program, "--name", name, "--controller", f"127.0.0.1:{self.control_}",
+        self.add(name, program, "--name", name, "--controller", f"127.0.0.1:{self.control_port}",
                  "--token-file", self.controller_folder / "enrol-token", *arguments)
+
+    @property
+    def address(self):
+        """What vnodectl must be told to find this cluster."""
+        return ["--controller", f"http://127.0.0.1:{self.rest_port}", "--token-file", str(self.controller_folder / "admin-token")]
 
     def binary(self, program, must_exist=True):
         path = self.build / BINARIES[program]
@@ -135,6 +142,8 @@ class Cluster:
         for name, daemon in reversed(self.daemons.items()):
             if not daemon.stop():
                 print(f"cluster: {name} did not end by itself", flush=True)
+        if self.run_folder_is_ours_:
+            shutil.rmtree(self.run_folder, ignore_errors=True)
 
     def wait_for(self, condition, what, timeout=READY_S):
         deadline = time.monotonic() + timeout
@@ -148,8 +157,7 @@ class Cluster:
 
     def ctl(self, *arguments, timeout=30):
         """Runs vnodectl; returns its JSON answer, or None where it says nothing."""
-        command = [str(self.binary("vnodectl")), "--controller", f"http://127.0.0.1:{self.rest_}",
-                   "--token-file", str(self.controller_folder / "admin-token"), "--json", *arguments]
+        command = [str(self.binary("vnodectl")), *self.address, "--json", *arguments]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
         except subprocess.TimeoutExpired:
