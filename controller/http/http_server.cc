@@ -3,6 +3,7 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <boost/asio/strand.hpp>
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
@@ -28,8 +29,12 @@ namespace websocket = beast::websocket;
 using asio::ip::tcp;
 using boost::system::error_code;
 
-constexpr std::chrono::seconds kReadTimeout{60};
 constexpr std::size_t kMaxHeaderBytes = 16 * 1024;
+/// What is still read of a connection that is being closed.
+constexpr std::chrono::seconds kDrainTimeout{5};
+constexpr std::size_t kMaxDrainBytes = 16 * 1024 * 1024;
+/// Out of descriptors, say: accepting again at once would only burn a processor.
+constexpr std::chrono::milliseconds kAcceptPause{100};
 
 HttpResponse plain_problem(int status, const std::string& kind, const std::string& title)
 {
@@ -37,6 +42,13 @@ HttpResponse plain_problem(int status, const std::string& kind, const std::strin
             R"({"type":"urn:splitvisor:problem:)" + kind + R"(","title":")" + title + R"(","status":)" +
                 std::to_string(status) + R"(,"detail":")" + title + R"(","reasons":[]})",
             {}};
+}
+
+/// True where the peer sent something, but no request.
+bool is_malformed(const error_code& error)
+{
+    return error.category() == http::make_error_code(http::error::bad_version).category() &&
+           error != http::error::end_of_stream;
 }
 
 /// What all connections share.
@@ -148,18 +160,18 @@ class Connection final : public std::enable_shared_from_this<Connection> {
         parser_.emplace();
         parser_->body_limit(shared_->options.max_body_bytes);
         parser_->header_limit(kMaxHeaderBytes);
-        stream_.expires_after(kReadTimeout);
+        is_head_ = false;
+        stream_.expires_after(patience());
         http::async_read(stream_, buffer_, *parser_, [self = shared_from_this()](error_code error, std::size_t) {
+            if (!error) return self->dispatch();
+            self->close_after_ = true;
             if (error == http::error::body_limit) {
-                self->close_after_ = true;
-                return self->respond(plain_problem(413, "too-large", "The request is too large"));
+                self->respond(plain_problem(413, "too-large", "The request is too large"));
+            } else if (is_malformed(error)) {
+                self->respond(plain_problem(400, "bad-request", "The request is wrong"));
+            } else {
+                self->shut_down();
             }
-            if (error == http::error::end_of_stream || !self->parser_->is_header_done()) return self->shut_down();
-            if (error) {
-                self->close_after_ = true;
-                return self->respond(plain_problem(400, "bad-request", "The request is wrong"));
-            }
-            self->dispatch();
         });
     }
 
@@ -170,6 +182,7 @@ class Connection final : public std::enable_shared_from_this<Connection> {
         const bool is_upgrade = websocket::is_upgrade(*message);
         close_after_ = !message->keep_alive();
         version_ = message->version();
+        is_head_ = message->method() == http::verb::head;
         const bool taken = shared_->workers.add([self = shared_from_this(), message, is_upgrade] {
             const std::string_view target{message->target().data(), message->target().size()};
             const auto authorization = (*message)[http::field::authorization];
@@ -215,17 +228,37 @@ class Connection final : public std::enable_shared_from_this<Connection> {
         message->body() = std::move(response.body);
         message->keep_alive(!close_after_);
         message->prepare_payload();
-        stream_.expires_after(kReadTimeout);
+        // A client takes what follows the answer to HEAD for the next answer.
+        if (is_head_) message->body().clear();
+        stream_.expires_after(patience());
         http::async_write(stream_, *message, [self = shared_from_this(), message](error_code error, std::size_t) {
             if (error || self->close_after_) return self->shut_down();
             self->read();
         });
     }
 
+    [[nodiscard]] std::chrono::milliseconds patience() const
+    {
+        return std::chrono::milliseconds{shared_->options.read_ms};
+    }
+
     void shut_down()
     {
         error_code ignored;
         stream_.socket().shutdown(tcp::socket::shutdown_send, ignored);
+        buffer_.clear();
+        stream_.expires_after(kDrainTimeout);
+        drain(0);
+    }
+
+    /// Reads what the peer still sends: if we closed before, the kernel would reset the connection, and the peer could
+    /// lose our answer.
+    void drain(std::size_t drained)
+    {
+        stream_.async_read_some(buffer_.prepare(4096),
+                                [self = shared_from_this(), drained](error_code error, std::size_t size) {
+                                    if (!error && drained + size < kMaxDrainBytes) self->drain(drained + size);
+                                });
     }
 
     beast::tcp_stream stream_;
@@ -234,12 +267,13 @@ class Connection final : public std::enable_shared_from_this<Connection> {
     std::optional<http::request_parser<http::string_body>> parser_;
     unsigned version_ = 11;
     bool close_after_ = false;
+    bool is_head_ = false;
 };
 
 class BeastServer final : public HttpServer {
   public:
     BeastServer(const HttpServerOptions& options, HttpHandler& handler)
-        : shared_{new Shared{handler, options, WorkerPool{options.workers, options.max_waiting}}}, acceptor_{io_}
+        : shared_{new Shared{handler, options, WorkerPool{options.workers, options.max_waiting}}}, acceptor_{io_}, pause_{io_}
     {
     }
 
@@ -275,16 +309,20 @@ class BeastServer final : public HttpServer {
     {
         acceptor_.async_accept(asio::make_strand(io_), [this](error_code error, tcp::socket socket) {
             if (!error && shared_->connections < shared_->options.max_connections) {
-                socket.set_option(tcp::no_delay(true), error);
+                error_code ignored;
+                socket.set_option(tcp::no_delay(true), ignored);
                 std::make_shared<Connection>(std::move(socket), shared_)->start();
             }
-            accept();
+            if (!error) return accept();
+            pause_.expires_after(kAcceptPause);
+            pause_.async_wait([this](error_code) { accept(); });
         });
     }
 
     const std::shared_ptr<Shared> shared_;
     asio::io_context io_;
     tcp::acceptor acceptor_;
+    asio::steady_timer pause_;
     std::uint16_t port_ = 0;
     Thread thread_;
 };

@@ -42,6 +42,7 @@ struct HttpServerOptions {
     std::size_t max_waiting = 256; ///< further ones that wait for a worker; then 503
     std::size_t max_connections = 1024;
     std::uint64_t max_body_bytes = 1024 * 1024;
+    std::uint64_t read_ms = 60'000;  ///< for a whole request to arrive, and for an answer to leave
 };
 
 /// An HTTP/1.1 server with WebSockets.
