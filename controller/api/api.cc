@@ -116,10 +116,23 @@ Outcome<Api::Found> Api::find(const HttpRequest& request) const
     return Problem{Problem::Kind::kNotFound, "there is no " + request.path, {}};
 }
 
+/// RFC 9110, section 15.5.6: a 405 says what is allowed.
+HttpResponse Api::refusal(const HttpRequest& request, const Problem& problem) const
+{
+    HttpResponse response = to_response(problem);
+    if (problem.kind != Problem::Kind::kMethod) return response;
+    std::string methods;
+    for (const Route& route : routes_) {
+        if (match(route.pattern, request.path)) methods += (methods.empty() ? "" : ", ") + route.method;
+    }
+    response.headers.emplace_back("Allow", std::move(methods));
+    return response;
+}
+
 HttpResponse Api::handle(const HttpRequest& request)
 {
     auto found = find(request);
-    if (!found) return to_response(found.problem());
+    if (!found) return refusal(request, found.problem());
     if (!request.body.empty()) {
         auto body = Json::parse(request.body);
         if (!body) return to_response(Problem{Problem::Kind::kBadRequest, "the body is " + body.error().message(), {}});
@@ -138,7 +151,7 @@ HttpResponse Api::handle(const HttpRequest& request)
 std::variant<std::shared_ptr<BytePipe>, HttpResponse> Api::upgrade(const HttpRequest& request)
 {
     const auto found = find(request);
-    if (!found) return to_response(found.problem());
+    if (!found) return refusal(request, found.problem());
     if (!found->route->is_websocket) {
         return to_response(Problem{Problem::Kind::kBadRequest, request.path + " is no WebSocket", {}});
     }

@@ -39,6 +39,7 @@ class Api final : public HttpHandler {
     };
     [[nodiscard]] Outcome<Found> find(const HttpRequest& request) const;
     [[nodiscard]] bool is_authorized(const HttpRequest& request) const;
+    [[nodiscard]] HttpResponse refusal(const HttpRequest& request, const Problem& problem) const;
     void add_general_routes();
     void add_vnode_routes();
     void add_volume_routes();

@@ -1,5 +1,7 @@
 #include "controller/console/console_broker.h"
 
+#include <vector>
+
 #include "base/clock.h"
 
 namespace splitvisor::controller {
@@ -13,9 +15,9 @@ Result<std::shared_ptr<BytePipe>> ConsoleBroker::open(ComponentHub& hub, const s
 {
     const std::string session = new_capability();
     auto pipe = std::make_shared<BytePipe>();
+    close_stale();
     {
         const std::lock_guard lock{mutex_};
-        forget_stale();
         if (waiting_.size() >= kMaxWaiting) return Error{ErrorCode::kNoRoom, "too many consoles are being opened"};
         waiting_.emplace(session, Waiting{pipe, now_ms()});
     }
@@ -48,9 +50,18 @@ void ConsoleBroker::close_all()
     for (const auto& [session, entry] : waiting) entry.pipe->close("the controller is stopping");
 }
 
-void ConsoleBroker::forget_stale()
+void ConsoleBroker::close_stale()
 {
-    std::erase_if(waiting_, [](const auto& entry) { return now_ms() > entry.second.since_ms + kArrivalMs; });
+    std::vector<std::shared_ptr<BytePipe>> stale;
+    {
+        const std::lock_guard lock{mutex_};
+        std::erase_if(waiting_, [this, &stale](const auto& entry) {
+            const bool is_stale = now_ms() >= entry.second.since_ms + arrival_ms_;
+            if (is_stale) stale.push_back(entry.second.pipe);
+            return is_stale;
+        });
+    }
+    for (const auto& pipe : stale) pipe->close("the pComponent did not open the console");
 }
 
 }  // namespace splitvisor::controller

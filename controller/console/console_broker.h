@@ -18,6 +18,8 @@ class ConsoleBroker {
     static constexpr std::size_t kMaxWaiting = 256;
     static constexpr std::uint64_t kArrivalMs = 30'000;
 
+    explicit ConsoleBroker(std::uint64_t arrival_ms = kArrivalMs) : arrival_ms_{arrival_ms} {}
+
     /// Asks the pComponent for the vNode's console. The user's end is attached to the pipe by the caller.
     [[nodiscard]] Result<std::shared_ptr<BytePipe>> open(ComponentHub& hub, const std::string& component,
                                                          const std::string& vnode);
@@ -33,8 +35,10 @@ class ConsoleBroker {
         std::shared_ptr<BytePipe> pipe;
         std::uint64_t since_ms = 0;
     };
-    void forget_stale();
+    /// Users whose pComponent promised a console and did not open it hear so when the next console is opened.
+    void close_stale();
 
+    const std::uint64_t arrival_ms_;
     std::mutex mutex_;
     std::map<std::string, Waiting> waiting_;
 };
