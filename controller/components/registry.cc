@@ -56,8 +56,12 @@ std::optional<EnrolRefusal> ComponentRegistry::enrol(const EnrolRequest& request
     }
     if (auto status = remember(request); !status) return EnrolRefusal{status.error().message(), false};
     if (replaced) replaced->close("replaced by a newer connection");
+    std::shared_ptr<ComponentLink> overtaken;
     {
         const std::lock_guard lock{mutex_};
+        // Another connection of this name can have come in the meantime; it must not go on without being heard.
+        const auto existing = sessions_.find(request.name);
+        if (existing != sessions_.end() && existing->second.link != replaced) overtaken = existing->second.link;
         Session session;
         session.status.name = request.name;
         session.status.kind = request.kind;
@@ -72,6 +76,7 @@ std::optional<EnrolRefusal> ComponentRegistry::enrol(const EnrolRequest& request
             }
         }
     }
+    if (overtaken) overtaken->close("replaced by a newer connection");
     log_info("component_enrolled", field("name", std::string_view{request.name}) +
                                        field("kind", to_string(request.kind)) +
                                        field("endpoint", std::string_view{request.data_endpoint}));
@@ -129,7 +134,8 @@ void ComponentRegistry::heartbeat(const ComponentLink* link, const std::string& 
     session.status.capacity = usage.capacity;
     session.status.used = usage.used;
     session.status.images = usage.images;
-    session.status.detail = detail ? std::move(*detail) : Json::object();
+    const bool is_object = detail && detail->if_object() != nullptr;
+    session.status.detail = is_object ? std::move(*detail) : Json::object();
     ++session.status.heartbeats;
 }
 
