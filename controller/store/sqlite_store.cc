@@ -25,7 +25,10 @@ using Database = std::unique_ptr<sqlite3, CloseDatabase>;
 
 Error database_error(sqlite3* database, std::string_view what)
 {
-    return {ErrorCode::kIo, "state database: " + std::string{what} + ": " + ::sqlite3_errmsg(database)};
+    const int code = ::sqlite3_errcode(database);
+    const bool is_corrupt = code == SQLITE_NOTADB || code == SQLITE_CORRUPT;
+    return {is_corrupt ? ErrorCode::kCorrupt : ErrorCode::kIo,
+            "state database: " + std::string{what} + ": " + ::sqlite3_errmsg(database)};
 }
 
 /// A prepared statement with its bindings, for one execution.
@@ -127,7 +130,7 @@ Status migrate(sqlite3* database)
     if (!has_version) return has_version.error();
     const std::uint64_t version = version_query.number(0);
     if (version > kMigrations.size()) {
-        return Error{ErrorCode::kUnsupported, "state database has schema version " + std::to_string(version) +
+        return Error{ErrorCode::kUnsupported, "state database: it has schema version " + std::to_string(version) +
                                                   ", this build knows up to " + std::to_string(kMigrations.size())};
     }
     for (std::size_t next = version; next < kMigrations.size(); ++next) {
@@ -138,6 +141,13 @@ Status migrate(sqlite3* database)
         SPLITVISOR_TRY(transaction.commit());
     }
     return {};
+}
+
+Status make_ready(sqlite3* database)
+{
+    SPLITVISOR_TRY(execute(database, "PRAGMA journal_mode = WAL"));
+    SPLITVISOR_TRY(execute(database, "PRAGMA synchronous = FULL"));
+    return migrate(database);
 }
 
 class SqliteStore final : public MetaStore {
@@ -231,9 +241,7 @@ Result<std::unique_ptr<MetaStore>> open_sqlite_store(const std::string& path)
         return Error{ErrorCode::kIo, "state database " + path + ": " + ::sqlite3_errstr(opened)};
     }
     ::sqlite3_busy_timeout(raw, 2000);
-    SPLITVISOR_TRY(execute(raw, "PRAGMA journal_mode = WAL"));
-    SPLITVISOR_TRY(execute(raw, "PRAGMA synchronous = FULL"));
-    SPLITVISOR_TRY(migrate(raw));
+    if (auto ready = make_ready(raw); !ready) return ready.error().in(path);
     return std::unique_ptr<MetaStore>{std::make_unique<SqliteStore>(std::move(database))};
 }
 
