@@ -16,14 +16,14 @@ namespace {
 /// Collects all that is wrong with one body.
 class Checker {
   public:
-    explicit Checker(const Json& body) : body_{body} {}
+    explicit Checker(const Json& body, std::string_view what = "the body") : body_{body}, what_{what} {}
 
     void fail(std::string reason) { reasons_.push_back(std::move(reason)); }
 
     void only(std::initializer_list<std::string_view> known)
     {
         if (body_.if_object() == nullptr) {
-            fail("the body must be a JSON object");
+            fail(std::string{what_} + " must be a JSON object");
             return;
         }
         for (const auto& [key, value] : *body_.if_object()) {
@@ -103,6 +103,7 @@ class Checker {
 
   private:
     const Json& body_;
+    const std::string_view what_;
     std::vector<std::string> reasons_;
 };
 
@@ -192,7 +193,7 @@ void check_disks(Checker& checker, VnodeRecord& record)
 {
     std::set<std::string> seen;
     for (const Json& disk : checker.list("volumes", kMaxDisks)) {
-        Checker member{disk};
+        Checker member{disk, "each"};
         member.only({"name", "read_only"});
         DiskRecord made{member.text("name", ""), member.flag("read_only")};
         if (!member.ok()) {
@@ -238,7 +239,7 @@ std::string new_mac()
 void check_nets(Checker& checker, VnodeRecord& record)
 {
     for (const Json& net : checker.list("nets", kMaxNets)) {
-        Checker member{net};
+        Checker member{net, "each"};
         member.only({"tap", "mac"});
         NetRecord made{member.text("tap", ""), member.text("mac", "")};
         if (made.mac.empty()) made.mac = new_mac();

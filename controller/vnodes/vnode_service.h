@@ -60,6 +60,7 @@ class VnodeService {
     [[nodiscard]] std::optional<Problem> place_again(Draft& draft, VnodeRecord& record);
     [[nodiscard]] Status run_start(const VnodeRecord& record);
     [[nodiscard]] Status set_volume_epochs(const VnodeRecord& record);
+    [[nodiscard]] Status undo_stop(const VnodeRecord& before, const std::string& reason);
     [[nodiscard]] Outcome<Json> fence(const std::string& name);
     [[nodiscard]] Outcome<VnodeRecord> find(const std::string& name) const;
     [[nodiscard]] Status set_state(const std::string& name, Epoch epoch, VnodeState state, const std::string& reason);

@@ -178,12 +178,27 @@ Outcome<Json> VnodeService::stop(const std::string& name, const StopRequest& req
     }
     const auto stopped = parts_.processes.stop(record->pcomponent, name, request.force ? 0 : request.grace_ms);
     const bool is_gone = stopped.ok() || stopped.error().code() == ErrorCode::kNotFound;
-    const auto set = set_state(name, record->epoch, is_gone ? VnodeState::kStopped : record->state,
-                               is_gone ? "stopped" : "not stopped: " + stopped.error().message());
+    const auto set = is_gone ? set_state(name, record->epoch, VnodeState::kStopped, "stopped")
+                             : undo_stop(*record, "not stopped: " + stopped.error().message());
     if (!set) return problem_of(set.error());
     if (!is_gone) return problem_of(stopped.error().in("vNode '" + name + "' was not stopped"));
     log_info("vnode_stopped", field("vnode", std::string_view{name}));
     return show(name);
+}
+
+/// The stop has failed: the vNode is what it was before, unless the report of its end came meanwhile.
+Status VnodeService::undo_stop(const VnodeRecord& before, const std::string& reason)
+{
+    return parts_.catalog.update([&](Draft& draft) -> Status {
+        const VnodeRecord* found = draft.vnode(before.name);
+        if (found == nullptr || found->epoch != before.epoch || found->state != VnodeState::kStopping) return {};
+        VnodeRecord record = *found;
+        record.state = before.state;
+        record.reason = reason;
+        record.changed_s = wall_clock_s();
+        draft.put(std::move(record));
+        return {};
+    });
 }
 
 /// Takes a vNode from a pComponent that cannot be reached: raises the epoch on its volumes and deletes its vRegions, so
