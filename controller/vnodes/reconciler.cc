@@ -135,11 +135,15 @@ void Reconciler::compare_vnode(const ComponentStatus& component, const VnodeReco
             add_stop(record.name, [this, name = record.name] {
                 static_cast<void>(service_.stop(name, {kResumedStopGraceMs, false}));
             });
-        } else if (record.state != VnodeState::kRunning && found->second.state == "running") {
+        } else if (record.state == VnodeState::kRunning) {
+            running_since_.erase(key_of(component.name, record.name));
+        } else if (found->second.state == "running" &&
+                   (record.state == VnodeState::kStarting || is_running_for_long(component, record))) {
             settle(record, VnodeState::kRunning, "found running");
         }
         return;
     }
+    running_since_.erase(key_of(component.name, record.name));
     if (found != reported.end() && found->second.epoch < record.epoch) {
         add_stop(record.name,
                  [this, component = component.name, name = record.name] { stop_stale(component, name); });
@@ -184,6 +188,17 @@ bool Reconciler::is_missing_for_long(const ComponentStatus& component, const std
     if (component.heartbeats < entry->second) entry->second = component.heartbeats;
     if (component.heartbeats < entry->second + kMissingHeartbeats) return false;
     missing_since_.erase(entry);
+    return true;
+}
+
+bool Reconciler::is_running_for_long(const ComponentStatus& component, const VnodeRecord& record)
+{
+    const std::pair now{record.epoch, component.heartbeats};
+    auto& since = running_since_.try_emplace(key_of(component.name, record.name), now).first->second;
+    // Another run is another matter; the count starts again when the component reconnects.
+    if (since.first != now.first || now.second < since.second) since = now;
+    if (now.second < since.second + kRunningHeartbeats) return false;
+    running_since_.erase(key_of(component.name, record.name));
     return true;
 }
 

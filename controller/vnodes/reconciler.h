@@ -7,6 +7,7 @@
 #include <map>
 #include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/thread.h"
@@ -23,6 +24,9 @@ class Reconciler {
     static constexpr std::size_t kMaxExits = 4096;
     /// Heartbeats without a vNode that should run, before it counts as gone: its exit report comes first.
     static constexpr std::uint64_t kMissingHeartbeats = 3;
+    /// Heartbeats with a vNode that is at rest, before it counts as running: the latest can be older than the report of
+    /// its end, and one more can be under way.
+    static constexpr std::uint64_t kRunningHeartbeats = 2;
 
     Reconciler(Catalog& catalog, ComponentHub& hub, ProcessManager& processes, VnodeService& service);
     ~Reconciler();
@@ -58,6 +62,8 @@ class Reconciler {
     /// Ends a VMM of an earlier epoch: its vNode was fenced off and may run elsewhere.
     void stop_stale(const std::string& component, const std::string& vnode);
     [[nodiscard]] bool is_missing_for_long(const ComponentStatus& component, const std::string& vnode);
+    /// True once a vNode that is at rest for us has been in heartbeats that were sent after the report of its end.
+    [[nodiscard]] bool is_running_for_long(const ComponentStatus& component, const VnodeRecord& record);
     void add_stop(const std::string& vnode, std::function<void()> stop);
 
     Catalog& catalog_;
@@ -74,6 +80,7 @@ class Reconciler {
 
     // Owned by the thread that looks.
     std::map<std::string, std::uint64_t> missing_since_;  ///< component/vNode: its count of heartbeats then
+    std::map<std::string, std::pair<Epoch, std::uint64_t>> running_since_;  ///< likewise, for those at rest
     std::map<std::string, Epoch> strays_;                 ///< component/vNode: reported already
 
     Thread thread_;
