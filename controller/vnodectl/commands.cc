@@ -64,7 +64,7 @@ Result<Json> vnode_body(const VnodeFlags& flags)
 
 int fail(const std::string& message)
 {
-    std::fprintf(stderr, "vnodectl: %s\n", message.c_str());
+    std::fprintf(stderr, "vnodectl: %s\n", printable(message).c_str());
     return 1;
 }
 
@@ -189,7 +189,7 @@ int Commands::vnode_console(const std::string& name, double idle_s)
     terminal.leave();
     if (!ended) return fail(ended.error().message());
     std::fprintf(stderr, "%svnodectl: console of '%s': %s\n", terminal.is_terminal() ? "\n" : "", name.c_str(),
-                 ended->c_str());
+                 printable(*ended).c_str());
     return 0;
 }
 

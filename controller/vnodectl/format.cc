@@ -21,11 +21,10 @@ std::string size_of(const Json& object, std::string_view key)
 std::string text_of(const Json& object, std::string_view key)
 {
     const std::string text = object.text(key);
-    return text.empty() ? "-" : text;
+    return text.empty() ? "-" : printable(text);
 }
 
-/// A value that is neither object nor list. Guests and components can have said what is printed here: control
-/// characters never reach the terminal.
+/// A value that is neither object nor list.
 std::string scalar(std::string_view key, const Json& value)
 {
     if (value.is_null()) return "-";
@@ -33,10 +32,7 @@ std::string scalar(std::string_view key, const Json& value)
         return format_size(ByteCount{*bytes}) + " (" + std::to_string(*bytes) + ")";
     }
     const std::string* text = value.if_string();
-    if (text == nullptr) return value.dump();
-    std::string clean;
-    for (const char c : *text) clean += static_cast<unsigned char>(c) < ' ' || c == '\x7f' ? '?' : c;
-    return clean;
+    return printable(text != nullptr ? *text : value.dump());
 }
 
 void add_value(std::string& out, const std::string& indent, const std::string& key, const Json& value);
@@ -46,8 +42,9 @@ void add_object(std::string& out, const std::string& indent, const Json::Object&
     for (const auto& [key, value] : object) add_value(out, indent, key, value);
 }
 
-void add_value(std::string& out, const std::string& indent, const std::string& key, const Json& value)
+void add_value(std::string& out, const std::string& indent, const std::string& name, const Json& value)
 {
+    const std::string key = printable(name);
     if (const auto* object = value.if_object()) {
         out += indent + key + ":\n";
         add_object(out, indent + "  ", *object);
@@ -55,7 +52,7 @@ void add_value(std::string& out, const std::string& indent, const std::string& k
         out += indent + key + ":" + (list->empty() ? " -" : "") + "\n";
         for (const Json& element : *list) {
             if (element.if_object() != nullptr || element.if_array() != nullptr) {
-                out += indent + "  - " + element.dump() + "\n";
+                out += indent + "  - " + printable(element.dump()) + "\n";
             } else {
                 out += indent + "  - " + scalar(key, element) + "\n";
             }
@@ -66,6 +63,13 @@ void add_value(std::string& out, const std::string& indent, const std::string& k
 }
 
 }  // namespace
+
+std::string printable(std::string_view text)
+{
+    std::string clean;
+    for (const char c : text) clean += static_cast<unsigned char>(c) < ' ' || c == '\x7f' ? '?' : c;
+    return clean;
+}
 
 std::string format_components(const Json& body)
 {
@@ -87,7 +91,7 @@ std::string format_vnodes(const Json& body)
         rows.push_back({text_of(vnode, "name"), text_of(vnode, "state"), std::to_string(vnode.number("vcpus")),
                         size_of(vnode, "memory_bytes"), size_of(vnode, "excache_bytes"),
                         std::to_string(vnode.number("memory_copies")), text_of(vnode, "pcomponent"),
-                        scalar("reason", Json{text_of(vnode, "reason")})});
+                        text_of(vnode, "reason")});
     }
     return format_table(rows);
 }

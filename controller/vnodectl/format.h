@@ -1,10 +1,14 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 #include "controller/json/json.h"
 
 namespace splitvisor::vnodectl {
+
+/// Guests, VMMs and components can have said what is printed: control characters never reach the terminal.
+[[nodiscard]] std::string printable(std::string_view text);
 
 // Answers of the controller, for people.
 [[nodiscard]] std::string format_components(const controller::Json& body);

@@ -3,13 +3,13 @@
 #include <signal.h>
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
 #include <cstdio>
 #include <functional>
 #include <string>
 
 #include "base/text.h"
 #include "controller/vnodectl/commands.h"
+#include "controller/vnodectl/format.h"
 
 namespace splitvisor::vnodectl {
 namespace {
@@ -147,10 +147,8 @@ int usage_error(CLI::App& app, const CLI::ParseError& error)
     }
     std::string what = error.what();
     const auto unknown = app.remaining(true);
-    if (command->get_require_subcommand_min() > 0 && !unknown.empty())
-        what = "there is no command '" + unknown.front() + "'";
-    std::replace(what.begin(), what.end(), '\n', ' ');
-    std::fprintf(stderr, "vnodectl: %s; see '%s --help'\n", what.c_str(), path.c_str());
+    if (!unknown.empty()) what = "'" + unknown.front() + "' is not known here";
+    std::fprintf(stderr, "vnodectl: %s; see '%s --help'\n", printable(what).c_str(), path.c_str());
     return 2;
 }
 
