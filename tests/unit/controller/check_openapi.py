@@ -10,8 +10,9 @@ import yaml
 
 METHODS = {"get", "put", "post", "delete", "patch", "head", "options", "trace"}
 TYPES = {"object": dict, "array": list, "string": str, "boolean": bool, "integer": int, "null": type(None)}
-CHECKED = {"$ref", "type", "enum", "const", "oneOf", "properties", "required", "items", "additionalProperties", "pattern",
-           "minimum", "maximum", "minLength", "maxLength", "maxItems"}
+CHECKED = {"$ref", "type", "enum", "const", "oneOf", "properties", "required", "items", "additionalProperties",
+           "pattern"}
+UNCHECKED = {"minimum", "maximum", "minLength", "maxLength", "maxItems"}
 COMMENTS = {"description", "examples", "default", "format"}
 
 
@@ -38,9 +39,9 @@ class Document:
                 self.references(member)
 
     def misfits(self, schema, value, where):
-        """What is wrong with a value, by the part of JSON Schema that our document uses. Undocumented members are wrong."""
+        """What is wrong with a value, by the part of JSON Schema that we use. Undocumented members are wrong."""
         schema = self.resolve(schema)
-        unknown = set(schema) - CHECKED - COMMENTS
+        unknown = set(schema) - CHECKED - UNCHECKED - COMMENTS
         if unknown:
             yield f"{where}: this check does not know {sorted(unknown)}"
         if "const" in schema and value != schema["const"]:
@@ -53,7 +54,9 @@ class Document:
                 yield f"{where}: {value!r} fits {len(fitting)} alternatives instead of one"
         if "type" in schema:
             names = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
-            if not any(isinstance(value, TYPES[name]) and (name == "boolean" or not isinstance(value, bool)) for name in names):
+            # For Python a truth value is a number too.
+            fits = [isinstance(value, TYPES[name]) and (name == "boolean") == isinstance(value, bool) for name in names]
+            if not any(fits):
                 yield f"{where}: {value!r} is no {names}"
                 return
         if isinstance(value, str) and "pattern" in schema and not re.search(schema["pattern"], value):
