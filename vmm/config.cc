@@ -1,14 +1,15 @@
 #include "vmm/config.h"
 
 #include <algorithm>
-#include <cstdio>
 #include <initializer_list>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <utility>
 
 #include "base/capability.h"
 #include "base/checked.h"
 #include "base/text.h"
+#include "fabric/connection.h"
 #include "vmm/acpi/tables.h"
 #include "vmm/boot/layout.h"
 
@@ -18,12 +19,22 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr std::uint64_t kMinMemory = 16 * kMiB;
-constexpr std::uint64_t kMaxMemory = 4096 * kGiB;
+// The limits of ept::FaultEngine, told before anything is started.
+constexpr std::uint64_t kMaxMemory = 1024 * kGiB;
+constexpr std::uint64_t kMinExcache = 4 * kMiB;
 constexpr std::size_t kMaxRegions = 4096;
 constexpr std::size_t kMaxReplicas = 8;
 constexpr std::size_t kMaxErrors = 8;
 /// sockaddr_un::sun_path has 108 bytes; "/console.sock" and a terminator must fit behind the folder.
 constexpr std::size_t kMaxRunDir = 108 - 14;
+
+/// Keys and parser messages quote the document, which may hold anything of any length; an error is one readable line.
+std::string readable(std::string_view text, std::size_t most)
+{
+    std::string line{text.substr(0, most)};
+    std::ranges::replace_if(line, [](char c) { return c < ' ' || c > '~'; }, '?');
+    return text.size() > most ? line + "..." : line;
+}
 
 /// Gathers what is wrong, each with the place where it is wrong.
 class Complaints {
@@ -38,7 +49,8 @@ class Complaints {
     [[nodiscard]] bool none() const { return count_ == 0; }
     [[nodiscard]] Error error() const
     {
-        const auto more = count_ > kMaxErrors ? "; and " + std::to_string(count_ - kMaxErrors) + " more" : std::string{};
+        const auto more =
+            count_ > kMaxErrors ? "; and " + std::to_string(count_ - kMaxErrors) + " more" : std::string{};
         return Error{ErrorCode::kInvalid, text_ + more};
     }
 
@@ -129,7 +141,7 @@ class Reader {
     {
         if (!object_.is_object()) return;
         for (const auto& [key, value] : object_.items()) {
-            if (!known_.contains(key)) complain(key.substr(0, 64), "is not a known key");
+            if (!known_.contains(key)) complain(readable(key, 64), "is not a known key");
         }
     }
 
@@ -166,25 +178,54 @@ std::string read_path(Reader& reader, const char* key, bool required)
     return path;
 }
 
+/// Its syntax, in one spelling; the peer is not looked at.
+std::string read_endpoint(Reader& reader)
+{
+    const auto text = reader.text("endpoint", true);
+    if (text.empty()) return text;
+    const auto endpoint = fabric::Endpoint::parse(text);
+    if (endpoint) return endpoint->to_string();
+    reader.complain("endpoint", readable(endpoint.error().message(), 128));
+    return {};
+}
+
+/// Where the parts of a vNode lie. Two on one place would overwrite each other without a sign.
+class Places {
+  public:
+    void add(const std::string& endpoint, std::uint64_t id)
+    {
+        if (endpoint.empty()) return;  // complained about already
+        twice_ = !places_.emplace(endpoint, id).second || twice_;
+    }
+    [[nodiscard]] bool twice() const { return twice_; }
+
+  private:
+    std::set<std::pair<std::string, std::uint64_t>> places_;
+    bool twice_ = false;
+};
+
 void read_regions(Reader& reader, Config& config, MemoryKind kind)
 {
     constexpr std::uint64_t kNoLimit = ~std::uint64_t{0};
     std::uint64_t sum = 0;
+    Places places;
     reader.array("regions", kind == MemoryKind::kRemote, kMaxRegions, [&](Reader& element) {
         RegionSpec region;
         region.size = ByteCount{read_size(element, "size_bytes", kPageBytes, kMaxMemory, kPageBytes)};
         element.array("replicas", true, kMaxReplicas, [&](Reader& item) {
             ReplicaSpec replica;
             replica.component = item.text("component", true);
-            replica.endpoint = item.text("endpoint", true);
+            replica.endpoint = read_endpoint(item);
             replica.region = RegionId{item.number("region", 0, kNoLimit)};
             replica.capability = read_capability(item);
+            places.add(replica.endpoint, replica.region.value());
             region.replicas.push_back(std::move(replica));
         });
         if (region.replicas.empty()) element.complain("replicas", "has no element");
         sum += region.size.value();
         config.regions.push_back(std::move(region));
     });
+    if (places.twice()) reader.complain("regions", "two of them lie in the same vRegion");
     const bool wanted = kind == MemoryKind::kRemote || !config.regions.empty();
     if (wanted && sum != config.memory.value()) {
         reader.complain("regions", "sum up to " + std::to_string(sum) + " bytes, memory_bytes is " +
@@ -197,26 +238,31 @@ void read_disks(Reader& reader, Config& config)
     constexpr std::uint64_t kNoLimit = ~std::uint64_t{0};
     constexpr std::uint64_t kSectorBytes = 512;
     constexpr std::uint64_t kMaxDisk = std::uint64_t{1} << 60;
+    Places places;
     reader.array("disks", false, layout::kMaxVirtioDevices, [&](Reader& element) {
         DiskSpec disk;
         disk.name = element.text("name", true);
-        disk.endpoint = element.text("endpoint", true);
+        disk.endpoint = read_endpoint(element);
         disk.volume = VolumeId{element.number("volume", 0, kNoLimit)};
         disk.capability = read_capability(element);
         disk.size = ByteCount{read_size(element, "size_bytes", kSectorBytes, kMaxDisk, kSectorBytes)};
         disk.read_only = element.flag("read_only");
+        places.add(disk.endpoint, disk.volume.value());
         config.disks.push_back(std::move(disk));
     });
+    if (places.twice()) reader.complain("disks", "two of them are the same volume");
 }
 
-std::optional<MacAddress> parse_mac(const std::string& text)
+std::optional<MacAddress> parse_mac(std::string_view text)
 {
-    MacAddress mac{};
-    int used = 0;
-    const int fields = std::sscanf(text.c_str(), "%2hhx:%2hhx:%2hhx:%2hhx:%2hhx:%2hhx%n", &mac[0], &mac[1], &mac[2],
-                                   &mac[3], &mac[4], &mac[5], &used);
     constexpr std::size_t kTextLength = 17;
-    if (fields != 6 || text.size() != kTextLength || static_cast<std::size_t>(used) != kTextLength) return std::nullopt;
+    if (text.size() != kTextLength) return std::nullopt;
+    MacAddress mac{};
+    for (std::size_t i = 0; i < mac.size(); ++i) {
+        const auto byte = from_hex(text.substr(3 * i, 2));
+        if (!byte || (i > 0 && text[3 * i - 1] != ':')) return std::nullopt;
+        mac[i] = static_cast<std::uint8_t>(byte->front());
+    }
     return mac;
 }
 
@@ -261,8 +307,8 @@ Config read_config(Reader& reader, MemoryKind kind)
     config.epoch = Epoch{reader.number("epoch", 0, kNoLimit)};
     config.memory = ByteCount{read_size(reader, "memory_bytes", kMinMemory, kMaxMemory, kPageBytes)};
     if (kind == MemoryKind::kRemote || reader.find("excache_bytes", false) != nullptr) {
-        const auto most = std::max(config.memory.value(), kPageBytes);
-        config.excache = ByteCount{read_size(reader, "excache_bytes", kPageBytes, most, kPageBytes)};
+        const auto most = std::max(config.memory.value(), kMinMemory);
+        config.excache = ByteCount{read_size(reader, "excache_bytes", kMinExcache, most, kPageBytes)};
     }
     config.vcpus = static_cast<std::uint32_t>(reader.number("vcpus", 1, acpi::kMaxVcpus));
     config.kernel = read_path(reader, "kernel", true);
@@ -288,18 +334,28 @@ static Result<Json> parse_document(std::string_view text)
 {
     constexpr int kMaxDepth = 16;
     bool too_deep = false;
-    const auto limit_depth = [&](int depth, Json::parse_event_t, Json&) {
+    std::string twice;
+    std::vector<std::set<std::string>> keys;  // of the objects that are open
+    const auto check = [&](int depth, Json::parse_event_t event, Json& parsed) {
         too_deep = too_deep || depth > kMaxDepth;
-        return !too_deep;
+        if (too_deep) return false;
+        if (event == Json::parse_event_t::object_start) keys.emplace_back();
+        if (event == Json::parse_event_t::object_end) keys.pop_back();
+        if (event == Json::parse_event_t::key && !keys.back().insert(parsed.get<std::string>()).second) {
+            twice = readable(parsed.get<std::string>(), 64);
+        }
+        return true;
     };
     try {
-        auto document = Json::parse(text, limit_depth);
+        auto document = Json::parse(text, check);
         if (too_deep) return Error{ErrorCode::kInvalid, "nested too deeply"};
+        if (!twice.empty()) return Error{ErrorCode::kInvalid, twice + ": stands twice in one object"};
         return document;
     } catch (const Json::exception& exception) {
         const std::string_view what = exception.what();
         const auto prefix = what.find("] ");  // "[json.exception.parse_error.101] "
-        return Error{ErrorCode::kInvalid, std::string{prefix == std::string_view::npos ? what : what.substr(prefix + 2)}};
+        return Error{ErrorCode::kInvalid,
+                     readable(prefix == std::string_view::npos ? what : what.substr(prefix + 2), 256)};
     }
 }
 
