@@ -10,6 +10,7 @@ namespace {
 
 // Offsets in the file's first sectors and, the same, in the zero page (boot.rst, "The Real-Mode Kernel Header").
 constexpr std::size_t kSetupSectors = 0x1f1;
+constexpr std::size_t kCodeParagraphs = 0x1f4;  ///< units of 16 bytes
 constexpr std::size_t kBootFlag = 0x1fe;
 constexpr std::size_t kHeaderLength = 0x201;  ///< counted from 0x202
 constexpr std::size_t kHeaderMagic = 0x202;
@@ -75,6 +76,9 @@ Result<SetupHeader> parse_header(std::span<const std::byte> file)
     header.preferred_address = load<std::uint64_t>(file, kPreferredAddress);
     header.init_size = load<std::uint32_t>(file, kInitSize);
     if (header.code_offset >= file.size()) return bad("cut off before its code");
+    // More may follow: a signature.
+    const auto code_bytes = std::uint64_t{load<std::uint32_t>(file, kCodeParagraphs)} * 16;
+    if (code_bytes > file.size() - header.code_offset) return bad("cut off in its code");
     if (header.copied_end < kHeaderEnd || header.copied_end > kMap) return bad("setup header of a wrong length");
     if (header.alignment == 0 || (header.alignment & (header.alignment - 1)) != 0) {
         return bad("alignment that is no power of two");

@@ -115,6 +115,16 @@ Result<std::vector<ProgramHeader>> read_program_headers(std::span<const std::byt
     return headers;
 }
 
+/// Where segments that share a byte would be put nobody could say.
+bool overlap(std::vector<ProgramHeader> headers)
+{
+    std::erase_if(headers, [](const auto& header) { return header.type != kSegmentLoad || header.memory_bytes == 0; });
+    std::ranges::sort(headers, {}, &ProgramHeader::physical_address);
+    return std::ranges::adjacent_find(headers, [](const auto& one, const auto& next) {
+               return next.physical_address - one.physical_address < one.memory_bytes;
+           }) != headers.end();
+}
+
 Status put_segment(const GuestMemory& memory, std::span<const std::byte> file, const ProgramHeader& segment, Extent& extent)
 {
     const auto bytes = part(file, segment.offset, segment.file_bytes);
@@ -194,10 +204,13 @@ Result<vcpu::EntryState> load_pvh(const GuestMemory& memory, const KernelInput& 
             entry_address = find_entry_note(*notes);
         }
     }
+    if (overlap(*headers)) return bad("ELF segments overlap");
     if (!entry_address) return bad("ELF file without a PVH entry (CONFIG_PVH)");
-    if (*entry_address < extent.start.value() || *entry_address >= extent.end().value()) {
-        return bad("PVH entry outside of the kernel");
-    }
+    const bool inside = std::ranges::any_of(*headers, [&](const auto& header) {
+        return header.type == kSegmentLoad && *entry_address >= header.physical_address &&
+               *entry_address - header.physical_address < header.memory_bytes;
+    });
+    if (!inside) return bad("PVH entry outside of the kernel");
     // The protocol has no limit of its own; Linux on x86 takes COMMAND_LINE_SIZE, 2048 with the terminator.
     constexpr std::uint64_t kLinuxCommandLine = 2047;
     SPLITVISOR_TRY(put_command_line(memory, input.command_line, kLinuxCommandLine));
