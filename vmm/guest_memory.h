@@ -1,5 +1,6 @@
 #pragma once
 
+#include <concepts>
 #include <cstddef>
 #include <optional>
 #include <span>
@@ -49,7 +50,9 @@ class GuestMemory {
         if (!read(gpa, std::as_writable_bytes(std::span{&value, 1}))) return std::nullopt;
         return value;
     }
+    /// A span of a fixed size is written as what it shows, never as the pointer it is.
     template <typename T>
+        requires(!std::convertible_to<const T&, std::span<const std::byte>>)
     [[nodiscard]] bool write(Gpa gpa, const T& value) const
     {
         return write(gpa, bytes_of(value));
