@@ -79,12 +79,18 @@ void Serial16550::write(std::uint64_t offset, std::span<const std::byte> from)
     if (room) on_room_();
 }
 
-bool Serial16550::take_room() { return receiver_.empty() && std::exchange(receiver_was_full_, false); }
+bool Serial16550::take_room()
+{
+    return !in_loop_back() && receiver_.empty() && std::exchange(receiver_was_full_, false);
+}
+
+bool Serial16550::in_loop_back() const { return (modem_control_ & kLoopback) != 0; }
 
 std::size_t Serial16550::receive(std::span<const std::byte> bytes)
 {
     const std::lock_guard lock{mutex_};
-    const auto capacity = receiver_capacity();
+    // In loop-back the line is cut off from the receiver; what comes waits for its end.
+    const auto capacity = in_loop_back() ? 0 : receiver_capacity();
     const auto room = capacity - std::min(capacity, receiver_.size());
     const auto count = std::min(room, bytes.size());
     for (const auto byte : bytes.first(count)) receiver_.push_back(static_cast<std::uint8_t>(byte));
@@ -148,7 +154,7 @@ std::uint8_t Serial16550::read_receiver()
 
 void Serial16550::transmit(std::uint8_t value)
 {
-    if ((modem_control_ & kLoopback) != 0) {
+    if (in_loop_back()) {
         if (receiver_.size() < receiver_capacity()) {
             receiver_.push_back(value);
         } else {
@@ -209,7 +215,7 @@ std::uint8_t Serial16550::line_status()
 
 std::uint8_t Serial16550::modem_status() const
 {
-    if ((modem_control_ & kLoopback) == 0) return kCarrierReadyClear;
+    if (!in_loop_back()) return kCarrierReadyClear;
     // In loop-back DTR, RTS, OUT1 and OUT2 come in as DSR, CTS, RI and DCD.
     const auto bit = [&](unsigned from, unsigned to) { return ((modem_control_ >> from) & 1u) << to; };
     return static_cast<std::uint8_t>(bit(0, 5) | bit(1, 4) | bit(2, 6) | bit(3, 7));

@@ -22,7 +22,7 @@ class ConsoleOutput {
 /// line is always connected. Any thread.
 class Serial16550 final : public IoDevice {
   public:
-    /// `on_room` is called, with no lock held, when the guest has emptied a full receiver.
+    /// `on_room` is called, with no lock held, when the guest has emptied a full receiver, or ended a loop-back.
     Serial16550(InterruptLine& line, ConsoleOutput& output, std::function<void()> on_room);
 
     void read(std::uint64_t offset, std::span<std::byte> into) override;
@@ -45,6 +45,7 @@ class Serial16550 final : public IoDevice {
     void write_fifo_control(std::uint8_t value);
     void update_interrupt();
     [[nodiscard]] bool take_room();
+    [[nodiscard]] bool in_loop_back() const;
 
     InterruptLine& line_;
     ConsoleOutput& output_;
