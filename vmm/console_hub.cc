@@ -41,12 +41,13 @@ std::uint64_t size_of(const Fd& file)
 
 Result<std::unique_ptr<ConsoleHub>> ConsoleHub::start(const Paths& paths)
 {
-    auto listener = listen_at(paths.socket);
-    if (!listener) return listener.error();
     auto log = open_log(paths.log);
     if (!log) return log.error();
     auto wake = EventFd::create();
     if (!wake) return wake.error();
+    // Last: what fails before leaves no socket behind.
+    auto listener = listen_at(paths.socket);
+    if (!listener) return listener.error();
     const auto log_bytes = size_of(*log);
     return std::unique_ptr<ConsoleHub>{
         new ConsoleHub{paths, std::move(*listener), std::move(*log), log_bytes, std::move(*wake)}};

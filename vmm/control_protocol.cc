@@ -61,17 +61,19 @@ Result<Command> parse_command(std::string_view line)
 {
     constexpr int kMaxDepth = 4;
     bool too_deep = false;
-    const auto limit_depth = [&](int depth, Json::parse_event_t, Json&) {
+    std::size_t keys = 0;  // counted here, as the object keeps only the last of equal ones
+    const auto check = [&](int depth, Json::parse_event_t event, Json&) {
         too_deep = too_deep || depth > kMaxDepth;
+        if (event == Json::parse_event_t::key) ++keys;
         return !too_deep;
     };
-    const auto request = Json::parse(line, limit_depth, /*allow_exceptions=*/false);
+    const auto request = Json::parse(line, check, /*allow_exceptions=*/false);
     if (too_deep || request.is_discarded() || !request.is_object()) {
         return Error{ErrorCode::kInvalid, "not a JSON object"};
     }
     const auto member = request.find("command");
     if (member == request.end() || !member->is_string()) return Error{ErrorCode::kInvalid, "command is missing"};
-    if (request.size() != 1) return Error{ErrorCode::kInvalid, "command takes no arguments"};
+    if (keys != 1) return Error{ErrorCode::kInvalid, "command takes no arguments"};
     const auto& name = member->get_ref<const std::string&>();
     for (const auto& [known, command] : kCommands) {
         if (name == known) return command;

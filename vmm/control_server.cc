@@ -110,7 +110,7 @@ void ControlServer::serve(const Fd& fd)
 
 bool ControlServer::answer_lines(const Fd& fd, std::string& buffer)
 {
-    for (auto end = buffer.find('\n'); end != std::string::npos; end = buffer.find('\n')) {
+    for (auto end = buffer.find('\n'); end <= kMaxLine; end = buffer.find('\n')) {
         const auto answer = respond_(std::string_view{buffer}.substr(0, end));
         buffer.erase(0, end + 1);
         const bool sent = send_line(fd, answer.text);
