@@ -68,8 +68,8 @@ Ending Machine::run()
         case BoardEvent::Kind::kCrash: return {ExitStatus::kGuestCrashed, "guest crashed: " + event.detail};
         case BoardEvent::Kind::kReset: break;
         }
-        log_info("guest restarts", field("restarts", restarts_.fetch_add(1) + 1));
         power_off();
+        log_info("guest restarts", field("restarts", restarts_.fetch_add(1) + 1));
         ram_.forget_all();
     }
 }
@@ -116,7 +116,13 @@ Status Machine::power_on()
 
 void Machine::power_off()
 {
-    const std::lock_guard transition{transition_};
+    std::unique_lock transition{transition_};
+    // A pause may have come in between the guest's request and here: it holds the reset back as well.
+    while (state() == MachineState::kPaused) {
+        transition.unlock();
+        (void)wait_for_event();
+        transition.lock();
+    }
     {
         const std::lock_guard lock{mutex_};
         state_ = MachineState::kRestarting;

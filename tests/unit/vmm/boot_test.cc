@@ -228,7 +228,8 @@ BOOST_AUTO_TEST_CASE(refuses_an_initrd_that_does_not_fit)
     initrd = Image(kSmall - 0x1000000 - 0x800000);
     BOOST_TEST(load(make_bzimage()).ok());
     initrd.push_back(std::byte{1});
-    BOOST_TEST((refusal(make_bzimage(), "the initial ramdisk (40.0 MiB) does not fit") == ErrorCode::kNoRoom));
+    BOOST_TEST(
+        (refusal(make_bzimage(), "the initial ramdisk (40.0 MiB) does not fit") == ErrorCode::kNoRoom));
     initrd = Image(kSmall + 1);
     BOOST_TEST((refusal(make_bzimage(), "does not fit") == ErrorCode::kNoRoom));
     initrd = Image(4097);
