@@ -277,7 +277,12 @@ void Balloon::take_stats()
     for (std::uint32_t count = 0; count < kBatch; ++count) {
         switch (queue.pop(chain_)) {
         case PopResult::kChain:
-            if (stats_head_) queue.push(*stats_head_, 0);
+            // A buffer that comes is the answer to what was asked meanwhile: giving it back would ask twice.
+            if (stats_head_) {
+                queue.push(*stats_head_, 0);
+            } else {
+                stats_wanted_.drain();
+            }
             stats_head_ = chain_.head;
             read_stats(chain_);
             break;
@@ -293,8 +298,7 @@ void Balloon::take_stats()
 
 void Balloon::serve_stats_request()
 {
-    stats_wanted_.drain();
-    if (stats_queue_ == nullptr || !stats_head_) return;
+    if (!stats_wanted_.drain() || stats_queue_ == nullptr || !stats_head_) return;
     stats_queue_->queue.push(*std::exchange(stats_head_, std::nullopt), 0);
     settle(*stats_queue_, stats_source_);
 }

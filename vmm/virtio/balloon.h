@@ -56,7 +56,8 @@ class Balloon final : public VirtioDevice {
     /// What the guest says that it gave up.
     [[nodiscard]] PageCount actual() const { return PageCount{actual_.load()}; }
 
-    /// Asks the guest for new statistics, which stats() shows when they have come. Any thread.
+    /// Asks the guest for new statistics, which stats() shows when they have come. Any thread. While the
+    /// guest is about to send some, those are the answer.
     void request_stats();
     [[nodiscard]] GuestMemoryStats stats() const;
     [[nodiscard]] BalloonCounters counters() const;

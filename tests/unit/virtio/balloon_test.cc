@@ -32,7 +32,8 @@ struct BalloonFixture {
     std::unique_ptr<VirtioDevice> make()
     {
         auto made = Balloon::create(ram.memory(), [this](Line first, std::uint32_t count) {
-            const std::scoped_lock lock{mutex};
+            ++forgetting;
+            const std::scoped_lock both{gate, mutex};
             // What the fault engine demands of its caller.
             SPLITVISOR_CHECK(count > 0 && first.value() < kRamPages && count <= kRamPages - first.value());
             calls_.emplace_back(first.value(), count);
@@ -79,6 +80,8 @@ struct BalloonFixture {
     }
 
     GuestRam ram{kRamBytes};
+    std::atomic<int> forgetting{0};
+    std::mutex gate;  ///< who holds it keeps the device's thread waiting at the next page
     std::mutex mutex;
     Calls calls_;
     std::uint16_t used_at_last_call = 0;
@@ -262,6 +265,26 @@ BOOST_AUTO_TEST_CASE(asks_for_statistics_and_reads_them)
     device.publish(2, stats);
     BOOST_REQUIRE(eventually([&] { return balloon->stats().updates == 2; }));
     BOOST_TEST(balloon->stats().values[GuestMemoryStats::kFree].value() == 112u);
+}
+
+BOOST_AUTO_TEST_CASE(takes_statistics_on_their_way_for_those_asked_for)
+{
+    BOOST_REQUIRE(inflate.add({{kNumbers, 4, false}}).has_value());
+    BOOST_REQUIRE(stats.add({{kNumbers, 10, false}}).has_value());
+    {
+        // The device's thread finds request and buffer at the same time, whichever came first.
+        const std::scoped_lock held{gate};
+        device.publish(0, inflate);
+        BOOST_REQUIRE(eventually([&] { return forgetting == 1; }));
+        balloon->request_stats();
+        device.publish(2, stats);
+    }
+    BOOST_REQUIRE(eventually([&] { return balloon->stats().updates == 1; }));
+    // One more round, so that the request has had its turn.
+    run_pages(1, deflate, {100});
+    BOOST_TEST(stats.used_index() == 0);
+    balloon->request_stats();
+    BOOST_TEST(eventually([&] { return stats.used_index() == 1; }));
 }
 
 BOOST_AUTO_TEST_CASE(holds_one_statistics_buffer_however_many_come)
