@@ -469,8 +469,8 @@ void RemoteVolume::send_next(std::unique_lock<std::mutex>& lock)
 void RemoteVolume::fail(const Error& error)
 {
     log_error("volume failed", field("disk", options_.name) + field("error", error));
-    end_all(error);
     report(VolumeState::kFailed, error.message());
+    end_all(error);
 }
 
 void RemoteVolume::end_all(const Error& error)

@@ -41,7 +41,7 @@ struct RemoteVolumeOptions {
     std::uint64_t silence_ms = 15'000;
 
     /// Called by a thread of the volume at each change, with the reason; may be empty. It must not destroy
-    /// the volume.
+    /// the volume. A failure is told before the requests that it ends are done.
     std::function<void(VolumeState, const std::string& reason)> on_state;
 };
 

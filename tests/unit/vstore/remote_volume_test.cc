@@ -194,7 +194,11 @@ BOOST_AUTO_TEST_CASE(a_fenced_volume_fails_for_good)
 {
     States states;
     auto options = monitor.options_for(record);
-    options.on_state = [&](VolumeState state, const std::string&) { states.add(state); };
+    options.on_state = [&](VolumeState state, const std::string&) {
+        // Time for a request to fail before the reason is known.
+        if (state == VolumeState::kFailed) ::usleep(50'000);
+        states.add(state);
+    };
     const auto volume = open_remote(options);
     SyncDisk disk{*volume};
     require_ok(disk.write(0, pattern(4096, 1)));
