@@ -182,10 +182,11 @@ class StreamAgent final : public Agent {
     {
         proto::FromComponent message;
         proto::Enrol& enrol = *message.mutable_enrol();
-        enrol.set_token(options_.token);
-        enrol.set_name(options_.name);
+        // Bytes that protobuf cannot send would never be answered; made text they are refused like any other.
+        enrol.set_token(to_utf8(options_.token));
+        enrol.set_name(to_utf8(options_.name));
         enrol.set_kind(kind_of(options_.kind));
-        enrol.set_data_endpoint(options_.data_endpoint);
+        enrol.set_data_endpoint(to_utf8(options_.data_endpoint));
         enrol.set_incarnation(options_.incarnation);
         enrol.set_instance(instance_);
         enrol.set_protocol(kProtocolVersion);

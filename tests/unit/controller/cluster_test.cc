@@ -213,6 +213,8 @@ BOOST_AUTO_TEST_CASE(a_stranger_is_refused_and_told_why)
     const auto refused = wire::start_agent(options, 60'000);
     check_code(refused, ErrorCode::kDenied);
     BOOST_TEST(contains(refused.error().message(), "wrong enrolment token"));
+    options.token = "\xff\xfe";
+    check_code(wire::start_agent(options, 60'000), ErrorCode::kDenied);
     BOOST_TEST(cluster.get("/v1/components").elements("components").empty());
     BOOST_TEST(cluster.ask("GET", "/v1/nothing").status == 404);
     RawHttp stranger{cluster.rest_port()};
