@@ -9,11 +9,14 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 CHECKOUT = pathlib.Path(__file__).resolve().parents[1]
 STARTED = time.monotonic()
 # What has no output for so long says at least that it is still at work.
 SIGN_OF_LIFE_S = 60
+# A lab host keeps one processor busy.
+LAB_TESTS_AT_ONCE = max(1, min(4, os.cpu_count() or 1))
 
 
 def progress(text):
@@ -27,10 +30,14 @@ class Tally:
         self.passed = []
         self.failed = []
         self.skipped = []
+        self.lock_ = threading.Lock()
 
-    def note(self, name, ok, seconds, hint=""):
-        (self.passed if ok else self.failed).append(name)
-        progress(f"{'ok    ' if ok else 'FAILED'} {name} ({seconds:.1f} s){'' if ok or not hint else ': ' + hint}")
+    def note(self, name, ok, seconds, hint="", log=None):
+        with self.lock_:
+            (self.passed if ok else self.failed).append(name)
+            progress(f"{'ok    ' if ok else 'FAILED'} {name} ({seconds:.1f} s){'' if ok or not hint else ': ' + hint}")
+            if log and not ok:
+                print(tail(log), flush=True)
 
     def conclude(self):
         for name in self.failed:
@@ -46,7 +53,7 @@ def run_logged(command, log, timeout_s, env=None):
 
     def sign_of_life():
         while not ended.wait(SIGN_OF_LIFE_S):
-            progress(f"still at {pathlib.Path(str(command[-1])).name} ({time.monotonic() - start:.0f} s)")
+            progress(f"still at {log.stem} ({time.monotonic() - start:.0f} s)")
 
     watcher = threading.Thread(target=sign_of_life, daemon=True)
     watcher.start()
@@ -102,9 +109,7 @@ def run_unit_tests(folder, tally, logs):
         env = os.environ | {key: str(value) for key, value in test["env"].items()}
         log = logs / f"{name}.log"
         status, seconds = run_logged(test["cmd"], log, test["timeout"] * 4, env | {"SPLITVISOR_BUILD": str(folder)})
-        tally.note(name, status == 0, seconds, f"status {status}, {log}")
-        if status != 0:
-            print(tail(log), flush=True)
+        tally.note(name, status == 0, seconds, f"status {status}, {log}", log)
 
 
 def lab_tests():
@@ -122,14 +127,17 @@ def run_lab_tests(folder, tally, logs, wanted):
     table = [entry for entry in lab_tests() if not wanted or entry[0] in wanted]
     for name in set(wanted) - {entry[0] for entry in table}:
         tally.note(name, False, 0, "there is no lab test of that name in tests/lab/tests.txt")
-    for name, limit, command in table:
+
+    def run_one(entry):
+        name, limit, command = entry
         log = logs / f"lab-{name}.log"
         progress(f"lab test {name} (at most {limit:.0f} s)")
         status, seconds = run_logged([CHECKOUT / command[0], *command[1:]], log, limit,
                                      os.environ | {"SPLITVISOR_BUILD": str(folder)})
-        tally.note(f"lab-{name}", status == 0, seconds, f"status {status}, {log}")
-        if status != 0:
-            print(tail(log), flush=True)
+        tally.note(f"lab-{name}", status == 0, seconds, f"status {status}, {log}", log)
+
+    with ThreadPoolExecutor(LAB_TESTS_AT_ONCE) as pool:
+        list(pool.map(run_one, table))
 
 
 def main(argv):
