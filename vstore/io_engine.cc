@@ -9,6 +9,7 @@
 #include <array>
 
 #include "base/checked.h"
+#include "base/kernel_order.h"
 #include "base/log.h"
 #include "base/units.h"
 
@@ -140,6 +141,7 @@ void IoEngine::submit(IoOperation* operation)
         ::io_uring_prep_nop(entry);
     }
     ::io_uring_sqe_set_data(entry, operation);
+    if (operation != nullptr) handed_to_kernel(operation);
 
     // EAGAIN and EBUSY pass when the kernel finds memory or the waiting thread has taken results.
     int result = ::io_uring_submit(&ring_);
@@ -195,7 +197,9 @@ IoOperation* IoEngine::wait()
         auto* const operation = static_cast<IoOperation*>(::io_uring_cqe_get_data(completion));
         const int result = completion->res;
         ::io_uring_cqe_seen(&ring_, completion);
-        if (operation == nullptr || take_result(*operation, result)) return operation;
+        if (operation == nullptr) return nullptr;
+        taken_from_kernel(operation);
+        if (take_result(*operation, result)) return operation;
         submit(operation);
     }
 }
