@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/log.h"
 #include "base/units.h"
 #include "fabric/connection.h"
 #include "vstore/block_backend.h"
@@ -60,11 +61,12 @@ inline VolumeRecord record_of(std::uint64_t id, std::uint64_t size_bytes, std::u
             .image = {}};
 }
 
+/// Any thread, unlike what uses Boost.Test's checks.
 inline std::unique_ptr<VolumeStore> open_store(const std::string& directory,
                                                ByteCount capacity = ByteCount{kGiB})
 {
     auto store = VolumeStore::open({.directory = directory, .capacity = capacity});
-    BOOST_REQUIRE_MESSAGE(store.ok(), (store.ok() ? "" : store.error().message()));
+    SPLITVISOR_CHECK(store.ok());
     return std::move(*store);
 }
 
@@ -81,7 +83,8 @@ void check_code(const R& result, ErrorCode expected)
                                                                << ": " << result.error().message());
 }
 
-/// A store and its server on a loopback port that stays the same when the server is started anew.
+/// A store and its server on a loopback port that stays the same when the server is started anew, by any
+/// thread.
 class Monitor {
   public:
     explicit Monitor(const std::string& directory, ServingOptions serving = {})
@@ -94,7 +97,7 @@ class Monitor {
     {
         store_ = open_store(directory_);
         auto server = Server::start(*store_, endpoint_, serving_);
-        BOOST_REQUIRE_MESSAGE(server.ok(), (server.ok() ? "" : server.error().message()));
+        SPLITVISOR_CHECK(server.ok());
         server_ = std::move(*server);
         endpoint_ = server_->endpoint();
     }

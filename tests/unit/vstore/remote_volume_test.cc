@@ -36,6 +36,13 @@ struct States {
     std::vector<VolumeState> all;
 };
 
+/// A guest's processor at its memory, while the VMM is at it. ThreadSanitizer knows nothing of guests
+/// elsewhere either.
+[[gnu::noinline, gnu::no_sanitize("thread")]] void guest_store(std::byte& at, std::byte value)
+{
+    *static_cast<volatile std::byte*>(&at) = value;
+}
+
 }  // namespace
 
 BOOST_FIXTURE_TEST_SUITE(remote_volume, OneVolume)
@@ -302,7 +309,7 @@ BOOST_AUTO_TEST_CASE(a_guest_that_changes_its_buffers_breaks_nothing)
     std::atomic<bool> done{false};
     std::thread scribble{[&] {
         for (std::size_t i = 0; !done; i = (i + 64) % buffer.size()) {
-            std::atomic_ref{buffer[i]}.store(static_cast<std::byte>(i * 7 + 1), std::memory_order_relaxed);
+            guest_store(buffer[i], static_cast<std::byte>(i * 7 + 1));
         }
     }};
     SyncDisk disk{*volume};
