@@ -42,6 +42,8 @@ struct NetFixture {
     void up(std::uint64_t features = kFeatureVersion1 | kFeatureEventIndex | kFeatureIndirect)
     {
         const bool event_index = (features & kFeatureEventIndex) != 0;
+        // Until it is reset the device may use the rings that are there.
+        device.write(0x70, 0);
         ram.fill(Gpa{0x1000}, 0x4000, std::byte{0});
         receive = DriverRing{ram, Gpa{0x1000}, 16, event_index};
         transmit = DriverRing{ram, Gpa{0x2000}, 16, event_index};
