@@ -272,8 +272,10 @@ BOOST_AUTO_TEST_CASE(notices_memory_that_rotted)
 BOOST_AUTO_TEST_CASE(deleting_gives_the_memory_back)
 {
     Bench bench;
+    // Nothing is allocated beside the region: AddressSanitizer keeps what is freed.
+    const auto page = page_of(1, 1);
     const auto before = resident_pages();
-    for (std::uint32_t i = 0; i < kPages; ++i) BOOST_REQUIRE(bench.write(i, 1).ok());
+    for (std::uint32_t i = 0; i < kPages; ++i) BOOST_REQUIRE(bench.write(i, 1, page).ok());
     BOOST_TEST(resident_pages() > before + kPages * 9 / 10);
     BOOST_TEST(bench.store.stats().stored_pages == kPages);
     std::vector<DropEntry> entries;
