@@ -46,7 +46,7 @@ class Tally:
         return 1 if self.failed or not self.passed else 0
 
 
-def run_logged(command, log, timeout_s, env=None):
+def run_logged(command, log, timeout_s, env=None, folder=CHECKOUT):
     """Runs a command with its output in a file; returns (status, seconds). 124 when the time was up."""
     start = time.monotonic()
     ended = threading.Event()
@@ -59,7 +59,7 @@ def run_logged(command, log, timeout_s, env=None):
     watcher.start()
     with log.open("wb") as out:
         process = subprocess.Popen([str(word) for word in command], stdout=out, stderr=subprocess.STDOUT,
-                                   stdin=subprocess.DEVNULL, cwd=CHECKOUT, env=env)
+                                   stdin=subprocess.DEVNULL, cwd=folder, env=env)
         try:
             status = process.wait(timeout=timeout_s)
         except subprocess.TimeoutExpired:
@@ -108,7 +108,8 @@ def run_unit_tests(folder, tally, logs):
         name = test["name"]
         env = os.environ | {key: str(value) for key, value in test["env"].items()}
         log = logs / f"{name}.log"
-        status, seconds = run_logged(test["cmd"], log, test["timeout"] * 4, env | {"SPLITVISOR_BUILD": str(folder)})
+        # Meson names programs relative to the build folder.
+        status, seconds = run_logged(test["cmd"], log, test["timeout"] * 4, env | {"SPLITVISOR_BUILD": str(folder)}, folder)
         tally.note(name, status == 0, seconds, f"status {status}, {log}", log)
 
 

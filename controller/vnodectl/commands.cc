@@ -76,9 +76,12 @@ std::optional<Json> Commands::ask(const std::string& method, const std::string& 
         return std::nullopt;
     }
     if (answer->status >= 200 && answer->status < 300) return std::move(answer->body);
-    std::string message = detail_of(*answer);
+    const std::string detail = detail_of(*answer);
+    std::string message = detail;
     std::string_view separator = ": ";
     for (const std::string& reason : answer->body.texts("reasons")) {
+        // Of several wrong things in a request the first is the detail as well.
+        if (reason == detail) continue;
         message.append(separator).append(reason);
         separator = "; ";
     }

@@ -98,7 +98,7 @@ class Checker {
     [[nodiscard]] bool ok() const { return reasons_.empty(); }
     [[nodiscard]] Problem problem() const
     {
-        return {Problem::Kind::kBadRequest, reasons_.front(), {reasons_.begin() + 1, reasons_.end()}};
+        return {Problem::Kind::kBadRequest, reasons_.front(), reasons_.size() > 1 ? reasons_ : std::vector<std::string>{}};
     }
 
   private:
