@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "base/clock.h"
 #include "base/log.h"
 
 namespace splitvisor::ept {
@@ -42,9 +43,21 @@ void Evictor::run()
 
 bool Evictor::torture_round()
 {
-    if (random_() % 4 == 0) return false;
-    evict_batch(1 + random_() % kBatch);
+    // The guest must get on as well: what was taken comes back, by half at least, before more is taken. A guest that
+    // needs none of it is disturbed every 50 ms.
+    const auto faults = state_.counters.faults.load(std::memory_order_relaxed);
+    if (faults < torture_until_faults_ && now_ms() < torture_until_ms_) return false;
+    const auto wanted = 1 + random_() % kBatch;
+    torture_until_faults_ = faults + wanted / 2;
+    torture_until_ms_ = now_ms() + 50;
+    evict_batch(wanted);
     return true;
+}
+
+std::optional<Line> Evictor::choose()
+{
+    if (!state_.options.torture || random_() % 2 == 0) return policy_.pick();
+    return Line{static_cast<std::uint32_t>(random_() % state_.table.size())};
 }
 
 void Evictor::evict_batch(std::size_t wanted)
@@ -73,9 +86,10 @@ void Evictor::admit_new_lines()
 std::size_t Evictor::claim_batch(std::size_t wanted)
 {
     std::size_t count = 0;
-    // Lines that went another way since they were admitted are passed over; each pick takes one entry away.
-    while (count < wanted) {
-        const auto line = policy_.pick();
+    // Lines that went another way since they were admitted are passed over; each pick takes one entry away, each guess
+    // finds one by and by.
+    while (count < wanted && !state_.stopping()) {
+        const auto line = choose();
         if (!line) break;
         if (!state_.table.claim(*line, LineState::kResident, LineState::kWithdrawing)) continue;
         batch_[count++] = {.line = *line};

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <memory>
+#include <optional>
 #include <random>
 #include <span>
 #include <vector>
@@ -31,6 +32,7 @@ class Evictor {
 
     bool torture_round();
     void evict_batch(std::size_t wanted);
+    [[nodiscard]] std::optional<Line> choose();
     std::size_t claim_batch(std::size_t wanted);
     void admit_new_lines();
     void settle_oldest_victim();
@@ -58,6 +60,8 @@ class Evictor {
     std::vector<Line> drops_;
     std::uint64_t last_version_ = 0;
     std::minstd_rand random_;
+    std::uint64_t torture_until_faults_ = 0;
+    std::uint64_t torture_until_ms_ = 0;
 };
 
 }  // namespace splitvisor::ept
