@@ -43,13 +43,17 @@ void Evictor::run()
 
 bool Evictor::torture_round()
 {
-    // The guest must get on as well: what was taken comes back, by half at least, before more is taken. A guest that
-    // needs none of it is disturbed every 50 ms.
+    // The guest must get on as well, on a slow host too: what was taken comes back, by half at least, before
+    // more is taken, or does not although there was time to bring all of it several times.
+    constexpr std::uint64_t kTimes = 8;
+    constexpr std::uint64_t kLongestMs = 1000;
     const auto faults = state_.counters.faults.load(std::memory_order_relaxed);
     if (faults < torture_until_faults_ && now_ms() < torture_until_ms_) return false;
     const auto wanted = 1 + random_() % kBatch;
+    const auto fault_ns =
+        state_.counters.fault_ns_total.load(std::memory_order_relaxed) / std::max<std::uint64_t>(faults, 1);
     torture_until_faults_ = faults + wanted / 2;
-    torture_until_ms_ = now_ms() + 50;
+    torture_until_ms_ = now_ms() + std::min(kTimes * wanted * fault_ns / 1'000'000, kLongestMs);
     evict_batch(wanted);
     return true;
 }
@@ -86,8 +90,8 @@ void Evictor::admit_new_lines()
 std::size_t Evictor::claim_batch(std::size_t wanted)
 {
     std::size_t count = 0;
-    // Lines that went another way since they were admitted are passed over; each pick takes one entry away, each guess
-    // finds one by and by.
+    // Lines that went another way since they were admitted are passed over; each pick takes one entry away,
+    // each guess finds one by and by.
     while (count < wanted && !state_.stopping()) {
         const auto line = choose();
         if (!line) break;
@@ -102,15 +106,16 @@ void Evictor::settle_oldest_victim()
     const auto [slot, line] = ring_.pop();
     settle(slot, line);
     // Nobody reads the slot any more.
-    if (state_.slots[slot].load(std::memory_order_acquire) != SlotState::kGivenBack) state_.budget.empty_slots(1);
+    if (state_.slots[slot].load(std::memory_order_acquire) != SlotState::kGivenBack)
+        state_.budget.empty_slots(1);
 }
 
 void Evictor::settle(std::uint32_t slot, Line line)
 {
     while (true) {
         const auto seen = state_.table.state(line);
-        const bool is_in_slot = (seen == LineState::kVictim || seen == LineState::kRestoring) &&
-                                state_.table.slot(line) == slot;
+        const bool is_in_slot =
+            (seen == LineState::kVictim || seen == LineState::kRestoring) && state_.table.slot(line) == slot;
         if (!is_in_slot) return;
         // A handler is copying out of the slot: that takes microseconds.
         if (seen == LineState::kRestoring) {
