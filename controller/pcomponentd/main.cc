@@ -14,7 +14,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "controller/pcomponentd/process_monitor.h"
-#include "controller/wire/agent.h"
+#include "controller/wire/monitor.h"
 
 namespace splitvisor::controller {
 namespace {
@@ -75,15 +75,6 @@ Result<ProcessMonitorOptions> options_of(const Flags& flags)
     return options;
 }
 
-Result<std::string> read_token(const std::string& path)
-{
-    auto token = read_file(path, ByteCount{4096});
-    if (!token) return token.error();
-    while (!token->empty() && (token->back() == '\n' || token->back() == ' ')) token->pop_back();
-    if (token->empty()) return Error{ErrorCode::kInvalid, path + " holds no token"};
-    return token;
-}
-
 /// True once SIGTERM or SIGINT, which every thread has blocked, arrives.
 bool is_over(const sigset_t& signals, std::uint64_t wait_ms)
 {
@@ -106,7 +97,7 @@ Status serve(const Flags& flags, const sigset_t& signals)
 {
     const auto options = options_of(flags);
     if (!options) return options.error();
-    const auto token = read_token(flags.token_file);
+    const auto token = wire::read_token(flags.token_file);
     if (!token) return token.error();
     auto monitor = ProcessMonitor::create(*options);
     if (!monitor) return monitor.error();
