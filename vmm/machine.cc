@@ -105,12 +105,15 @@ Status Machine::power_on()
     auto board = Board::build({system_, guest_memory_, ram_.bytes(), console_, std::move(*devices), config_.vcpus, *entry},
                               [this](BoardEvent event) { on_event(std::move(event)); });
     if (!board) return board.error();
-    const std::lock_guard transition{transition_};
-    const std::lock_guard lock{mutex_};
-    board_ = std::move(*board);
-    event_.reset();
-    state_ = MachineState::kRunning;
-    board_->start();
+    {
+        const std::lock_guard transition{transition_};
+        const std::lock_guard lock{mutex_};
+        board_ = std::move(*board);
+        event_.reset();
+        state_ = MachineState::kRunning;
+        board_->start();
+    }
+    changed_.notify_all();
     return {};
 }
 
@@ -155,7 +158,7 @@ BoardEvent Machine::wait_for_event()
 {
     std::unique_lock lock{mutex_};
     // What a guest asked for just before it was paused happens when it is resumed.
-    changed_.wait(lock, [&] { return event_ && state_ != MachineState::kPaused; });
+    changed_.wait(lock, [&] { return event_ && state_ != MachineState::kPaused && pauses_waiting_ == 0; });
     return *event_;
 }
 
@@ -165,6 +168,23 @@ Error Machine::not_now() const
 }
 
 Status Machine::pause()
+{
+    {
+        // A machine that restarts is paused once it runs again, and before it can restart the next time.
+        std::unique_lock lock{mutex_};
+        ++pauses_waiting_;
+        changed_.wait_for(lock, kTransitionPatience, [&] { return state_ != MachineState::kRestarting; });
+    }
+    const auto status = pause_running();
+    {
+        const std::lock_guard lock{mutex_};
+        --pauses_waiting_;
+    }
+    changed_.notify_all();
+    return status;
+}
+
+Status Machine::pause_running()
 {
     const std::unique_lock transition{transition_, kTransitionPatience};
     if (!transition.owns_lock()) return not_now();

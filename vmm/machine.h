@@ -58,6 +58,7 @@ class Machine {
     [[nodiscard]] Status power_on();
     [[nodiscard]] Result<vcpu::EntryState> load(std::uint32_t virtio_devices);
     void power_off();
+    [[nodiscard]] Status pause_running();
     [[nodiscard]] BoardEvent wait_for_event();
     void on_event(BoardEvent event);
     [[nodiscard]] Error not_now() const;
@@ -76,6 +77,7 @@ class Machine {
     mutable std::mutex mutex_;  ///< guards what follows; the board is made and destroyed with both held
     std::condition_variable changed_;
     MachineState state_ = MachineState::kStarting;
+    int pauses_waiting_ = 0;
     std::optional<BoardEvent> event_;
     std::unique_ptr<Board> board_;
 };
