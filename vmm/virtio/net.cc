@@ -113,6 +113,8 @@ void Net::serve_tap()
             }
             deliver(frame.bytes);
         }
+        // A whole batch leaves no chain at hand: the driver has to know that it is asked for one.
+        (void)find_receive_buffer();
         settle(*receive_);
     }
     if (transmit_) {

@@ -31,7 +31,8 @@ struct NetFixture {
     std::unique_ptr<VirtioDevice> make()
     {
         int fds[2];
-        BOOST_REQUIRE(::socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) == 0);
+        // Of all sockets that keep messages apart these hold the most of them: a whole ring's.
+        BOOST_REQUIRE(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) == 0);
         world = Fd{fds[1]};
         tap_end = Fd{::fcntl(fds[0], F_DUPFD_CLOEXEC, 0)};
         auto made = Net::create(TapDevice{Fd{fds[0]}}, kMac);
@@ -39,14 +40,14 @@ struct NetFixture {
         net = made->get();
         return std::move(*made);
     }
-    void up(std::uint64_t features = kFeatureVersion1 | kFeatureEventIndex | kFeatureIndirect)
+    void up(std::uint64_t features = kFeatureVersion1 | kFeatureEventIndex | kFeatureIndirect, std::uint16_t buffers = 16)
     {
         const bool event_index = (features & kFeatureEventIndex) != 0;
         // Until it is reset the device may use the rings that are there.
         device.write(0x70, 0);
         ram.fill(Gpa{0x1000}, 0x4000, std::byte{0});
-        receive = DriverRing{ram, Gpa{0x1000}, 16, event_index};
-        transmit = DriverRing{ram, Gpa{0x2000}, 16, event_index};
+        transmit = DriverRing{ram, Gpa{0x1000}, 16, event_index};
+        receive = DriverRing{ram, Gpa{0x2000}, buffers, event_index};
         BOOST_REQUIRE(device.negotiate(features));
         device.set_queue(0, receive.layout());
         device.set_queue(1, transmit.layout());
@@ -104,8 +105,8 @@ struct NetFixture {
     Fd tap_end;
     Net* net = nullptr;
     DeviceUnderTest device;
-    DriverRing receive{ram, Gpa{0x1000}, 16, true};
-    DriverRing transmit{ram, Gpa{0x2000}, 16, true};
+    DriverRing transmit{ram, Gpa{0x1000}, 16, true};
+    DriverRing receive{ram, Gpa{0x2000}, 16, true};
     std::uint64_t offered = 0;
 };
 
@@ -209,6 +210,20 @@ BOOST_AUTO_TEST_CASE(resumes_receiving_after_ring_and_tap_were_both_full)
             if (number < 40) number += arrive(number);
         }
         BOOST_TEST(net->counters().receive_dropped == 0u);
+    }
+}
+
+BOOST_AUTO_TEST_CASE(asks_for_buffers_after_a_ring_full_of_frames_came_at_once)
+{
+    constexpr int kRing = kMaxQueueSize;
+    for (const auto event_index : {kFeatureEventIndex, std::uint64_t{0}}) {
+        up(kFeatureVersion1 | event_index, kRing);
+        for (int i = 0; i < kRing; ++i) BOOST_REQUIRE(arrive(i, 20));
+        offer_buffers(kRing);
+        for (int i = 0; i < kRing; ++i) BOOST_REQUIRE(received().has_value());
+        BOOST_REQUIRE(arrive(kRing, 20));
+        offer_buffers(kRing);
+        BOOST_TEST(received().has_value());
     }
 }
 
