@@ -21,6 +21,16 @@ constexpr ByteCount kLargestInitrd{2 * kGiB};
 
 std::span<const std::byte> bytes_of_text(const std::string& text) { return std::as_bytes(std::span{text}); }
 
+/// Firmware for one purpose. A kernel that finds reduced ACPI and no EFI ends its restart with a jump in real mode to the reset
+/// vector, as on a PC (Linux 6.1 and 6.12, arch/x86/kernel/reboot.c: it takes such a machine for one with EFI).
+constexpr auto kResetCode = std::to_array<std::uint8_t>({
+    0xba, layout::kPowerPort & 0xff, layout::kPowerPort >> 8,  // mov dx, the power port
+    0xb0, 0x01,                                                // mov al, reset
+    0xee,                                                      // out dx, al
+    0xf4, 0xeb, 0xfd,                                          // hlt, and again
+});
+static_assert(kResetCode.size() <= layout::kResetVectorBytes);
+
 bool has_parameter(std::string_view command_line, std::string_view name)
 {
     while (!command_line.empty()) {
@@ -87,6 +97,9 @@ Result<vcpu::EntryState> Machine::load(std::uint32_t virtio_devices)
     const auto tables = acpi::build_tables({config_.vcpus, virtio_devices}, layout::kAcpi);
     if (!guest_memory_.write(layout::kAcpi, std::span<const std::byte>{tables.image})) {
         return Error{ErrorCode::kNoRoom, "the ACPI tables do not fit into the guest's memory"};
+    }
+    if (!guest_memory_.write(layout::kResetVector, std::as_bytes(std::span{kResetCode}))) {
+        return Error{ErrorCode::kNoRoom, "the reset vector does not fit into the guest's memory"};
     }
     const auto command_line = complete_command_line(config_.command_line);
     return boot::load_kernel(guest_memory_,

@@ -20,10 +20,12 @@ inline constexpr std::uint64_t kPageTablesBytes = 6 * kPageBytes;
 inline constexpr Gpa kCommandLine{0x20000};
 inline constexpr std::uint64_t kCommandLineBytes = 0x10000;
 
-/// RAM below the hole that PCs keep for firmware; the ACPI tables are in that hole, RSDP first.
+/// RAM below the hole that PCs keep for firmware; in that hole are the ACPI tables, RSDP first, and where real mode resets.
 inline constexpr Gpa kLowRamEnd{0x9fc00};
 inline constexpr Gpa kAcpi{0xe0000};
-inline constexpr std::uint64_t kAcpiBytes = 0x20000;
+inline constexpr std::uint64_t kAcpiBytes = 0x1fff0;
+inline constexpr Gpa kResetVector{0xffff0};
+inline constexpr std::uint64_t kResetVectorBytes = 16;
 inline constexpr Gpa kHighRamStart{kMiB};
 
 // Between 3 and 4 GiB. A PCI configuration window has room at 0xe0000000.

@@ -93,6 +93,7 @@ BOOST_AUTO_TEST_CASE(nothing_in_the_memory_map_overlaps)
                                     {kCommandLine, kCommandLineBytes},
                                     {kLowRamEnd, kAcpi - kLowRamEnd},
                                     {kAcpi, kAcpiBytes},
+                                    {kResetVector, kResetVectorBytes},
                                     {kHighRamStart, kHoleStart - kHighRamStart},
                                     {kVirtioWindows, kMaxVirtioDevices * kVirtioWindowBytes},
                                     {kIoApic, kPageBytes},

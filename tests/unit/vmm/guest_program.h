@@ -50,6 +50,23 @@ class Code {
     Image image_;
 };
 
+/// A kernel that restarts as Linux does without EFI: it returns to real mode and jumps to the reset vector.
+inline Image kernel_that_restarts_in_real_mode()
+{
+    constexpr std::uint32_t kGdt = 0x2000;
+    constexpr std::uint32_t kGdtRegister = 0x2100;
+    constexpr std::uint32_t kRealMode = 0x3000;
+    Code code;
+    code.store(kGdt + 8, 0x0000ffff).store(kGdt + 12, 0x00009b00);  // 16-bit code, base 0, 64 KiB
+    code.store(kGdtRegister, kGdt << 16 | 15).store(kGdtRegister + 4, 0);
+    // mov eax, cr0; and al, 0xfe; mov cr0, eax; jmp 0xffff:0
+    code.store(kRealMode, 0x24c0200f).store(kRealMode + 4, 0xc0220ffe);
+    code.store(kRealMode + 8, 0xff0000ea).store(kRealMode + 12, 0x000000ff);
+    code.bytes({0x0f, 0x01, 0x15}).number(kGdtRegister);         // lgdt
+    code.bytes({0xea}).number(kRealMode).bytes({0x08, 0x00});    // jmp 8:kRealMode
+    return make_pvh(code.image());
+}
+
 /// A kernel that prints "0", or "1" where its memory is not fresh, and a newline, and then obeys single
 /// letters from the serial port: p powers off, r resets through ACPI, k through the keyboard controller, t
 /// triple-faults, b unmasks the power button, prints b, and powers off when it has been pressed. It returns

@@ -66,6 +66,13 @@ class ObedientMachine {
     void expect_fresh_boot() { BOOST_REQUIRE_EQUAL(console_->line(), "0"); }
     void say(std::string_view letters) { BOOST_REQUIRE(console_->send(letters)); }
 
+    /// What it boots from the next reset on.
+    void replace_kernel(const Image& kernel)
+    {
+        folder_.write("fresh", {reinterpret_cast<const char*>(kernel.data()), kernel.size()});
+        std::filesystem::rename(folder_ / "fresh", folder_ / "kernel");
+    }
+
     Config& config() { return config_; }
     SocketClient& console() { return *console_; }
     Machine* operator->() { return machine_.get(); }
@@ -154,6 +161,17 @@ BOOST_AUTO_TEST_CASE(resets_with_fresh_memory)
     BOOST_TEST((machine.end().status == ExitStatus::kPoweredOff));
 }
 
+BOOST_AUTO_TEST_CASE(resets_through_the_reset_vector)
+{
+    ObedientMachine machine{kernel_that_restarts_in_real_mode()};
+    machine.start();
+    BOOST_REQUIRE(eventually([&] { return machine->restarts() >= 2; }));
+    machine.replace_kernel(obedient_kernel());
+    machine.expect_fresh_boot();
+    machine.say("p");
+    BOOST_TEST((machine.end().status == ExitStatus::kPoweredOff));
+}
+
 BOOST_AUTO_TEST_CASE(presses_the_power_button)
 {
     ObedientMachine machine;
@@ -206,10 +224,7 @@ BOOST_AUTO_TEST_CASE(no_reset_happens_while_paused)
         return ++paused >= 30 && restarts >= 10;
     });
     BOOST_TEST(enough);
-    // From the next reset on there is another kernel.
-    const auto kernel = obedient_kernel();
-    machine.folder().write("fresh", {reinterpret_cast<const char*>(kernel.data()), kernel.size()});
-    std::filesystem::rename(machine.folder() / "fresh", machine.folder() / "kernel");
+    machine.replace_kernel(obedient_kernel());
     machine.expect_fresh_boot();
     machine.say("p");
     BOOST_TEST((machine.end().status == ExitStatus::kPoweredOff));
