@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import subprocess
 import sys
 import time
 
@@ -30,6 +31,38 @@ class LabCluster(Cluster):
         kernel, initramfs = guest_files(series)
         self.add_kernel("vmlinuz", kernel)
         self.add_kernel("initrd", initramfs)
+
+    def __exit__(self, failure, *rest):
+        if failure:
+            self.keep_state()
+        super().__exit__(failure, *rest)
+
+    def keep_state(self):
+        """What each vNode and each thread of its VMM was doing, for whoever looks into a failure."""
+        for folder in self.run_folder.iterdir():
+            name = folder.name
+            try:
+                (self.out_ / f"{name}.stats.json").write_text(json.dumps(self.ctl("vnode", "stats", name), indent=1))
+            except ClusterError as error:
+                (self.out_ / f"{name}.stats.json").write_text(f"{error}\n")
+            pid = self.vmm_pid(name)
+            if pid is not None:
+                with open(self.out_ / f"{name}.threads.log", "w") as log:
+                    subprocess.run(["gdb", "-p", str(pid), "-batch", "-ex", "thread apply all backtrace"], stdout=log,
+                                   stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, timeout=100, check=False)
+
+    def vmm_pid(self, name):
+        """The process whose command line names the vNode's configuration; None where there is none."""
+        wanted = str(self.run_folder / name).encode()
+        for entry in pathlib.Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    command = (entry / "cmdline").read_bytes().split(b"\0")
+                except OSError:
+                    continue
+                if command[0].endswith(b"vnode-vmm") and any(word.startswith(wanted) for word in command):
+                    return int(entry.name)
+        return None
 
     def create_vnode(self, name, memory="256M", excache="25%", vcpus=2, cmdline="", volumes=(), more=()):
         volume_options = [word for volume in volumes for word in ("--volume", volume)]
