@@ -16,6 +16,7 @@
 #include "ept/fault_engine.h"
 #include "ept/userfault.h"
 #include "ept/withdrawal.h"
+#include "excache/fault_streams.h"
 #include "excache/line_budget.h"
 #include "excache/line_table.h"
 
@@ -79,6 +80,7 @@ struct EngineState {
     excache::LineTable table;
     excache::LineBudget budget;
     excache::AdmissionList admissions;
+    excache::FaultStreams streams;
     std::vector<RemoteCopy> remote;
     /// Lines that were forgotten while the store may hold a copy. Set by forget(), taken by the evictor.
     std::vector<std::atomic<std::uint8_t>> drop_wanted;

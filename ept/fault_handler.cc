@@ -26,13 +26,19 @@ Result<std::unique_ptr<FaultHandler>> FaultHandler::create(EngineState& state, W
 {
     auto landing = Mapping::anonymous(PageCount{kGroup}.bytes());
     if (!landing) return landing.error();
+    auto zeros = Mapping::anonymous(PageCount{kGroup}.bytes());
+    if (!zeros) return zeros.error();
     return std::unique_ptr<FaultHandler>{
-        new FaultHandler{state, withdrawal, std::move(session), std::move(*landing)}};
+        new FaultHandler{state, withdrawal, std::move(session), std::move(*landing), std::move(*zeros)}};
 }
 
 FaultHandler::FaultHandler(EngineState& state, Withdrawal* withdrawal,
-                           std::unique_ptr<remote_mem::PageSession> session, Mapping landing)
-    : state_{state}, withdrawal_{withdrawal}, session_{std::move(session)}, landing_{std::move(landing)}
+                           std::unique_ptr<remote_mem::PageSession> session, Mapping landing, Mapping zeros)
+    : state_{state},
+      withdrawal_{withdrawal},
+      session_{std::move(session)},
+      landing_{std::move(landing)},
+      zeros_{std::move(zeros)}
 {
 }
 
@@ -99,16 +105,24 @@ bool FaultHandler::serve_as(Line line, LineState seen)
     return true;
 }
 
+excache::LineWindow FaultHandler::window_around(Line line)
+{
+    // While nothing has to make room, neighbours cost next to nothing.
+    constexpr std::uint32_t kNeighbours = 16;
+    const auto window = state_.streams.on_fault(line, state_.table.size());
+    if (window.count >= kNeighbours || state_.budget.below_high()) return window;
+    const auto first = line.value() / kNeighbours * kNeighbours;
+    return {first, std::min(kNeighbours, state_.table.size() - first)};
+}
+
 std::span<const Line> FaultHandler::claim_group(Line line, LineState from)
 {
     std::size_t count = 0;
-    const std::uint32_t first = line.value() / kGroup * kGroup;
-    const std::uint32_t end = std::min(first + kGroup, state_.table.size());
-    for (std::uint32_t i = first; i < end; ++i) {
+    const auto window = window_around(line);
+    for (std::uint32_t i = window.first; i < window.first + window.count; ++i) {
         const Line other{i};
         if (other != line) {
-            // Neighbours are a guess: they get room only while there is plenty.
-            if (state_.table.state(other) != from || state_.budget.below_high() || !state_.budget.take(1)) continue;
+            if (state_.table.state(other) != from || state_.budget.spare() == 0 || !state_.budget.take(1)) continue;
             if (!state_.table.claim(other, from, LineState::kFetching)) {
                 state_.give_room(1);
                 continue;
@@ -122,7 +136,7 @@ std::span<const Line> FaultHandler::claim_group(Line line, LineState from)
 void FaultHandler::fill_zero(Line line)
 {
     const auto lines = claim_group(line, LineState::kZero);
-    install_runs(lines, true);
+    install_runs(lines, zeros_.data());
     EngineCounters::raise(state_.counters.zero_fills, lines.size());
     for (const Line each : lines) finish(each, false);
 }
@@ -137,7 +151,7 @@ void FaultHandler::fetch(Line line)
         state_.give_room(static_cast<std::uint32_t>(lines.size()));
         return;
     }
-    install_runs(lines, false);
+    install_runs(lines, landing_.data());
     EngineCounters::raise(state_.counters.remote_pages, lines.size());
     for (const Line each : lines) finish(each, false);
 }
@@ -199,13 +213,11 @@ void FaultHandler::restore(Line line)
     finish(line, true);
 }
 
-void FaultHandler::install_runs(std::span<const Line> lines, bool zero)
+void FaultHandler::install_runs(std::span<const Line> lines, const std::byte* from)
 {
     for (std::size_t i = 0; i < lines.size();) {
         const auto length = run_length(lines, i);
-        auto* const to = state_.page(lines[i]);
-        const auto status = zero ? state_.userfault.zero(to, PageCount{length})
-                                 : state_.userfault.copy(to, landing_.data() + i * kPageBytes, PageCount{length});
+        const auto status = state_.userfault.copy(state_.page(lines[i]), from + i * kPageBytes, PageCount{length});
         if (!status) state_.fail(status.error().in("installing guest pages"));
         i += length;
     }

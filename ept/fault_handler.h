@@ -22,11 +22,11 @@ class FaultHandler {
     void run();
 
   private:
-    /// The most lines that one fault brings: itself and neighbours in its aligned group.
-    static constexpr std::uint32_t kGroup = 16;
+    /// The most lines that one fault brings.
+    static constexpr std::uint32_t kGroup = excache::FaultStreams::kLargestWindow;
 
     FaultHandler(EngineState& state, Withdrawal* withdrawal, std::unique_ptr<remote_mem::PageSession> session,
-                 Mapping landing);
+                 Mapping landing, Mapping zeros);
 
     void serve(const UserfaultEvent& event);
     void serve_line(Line line);
@@ -36,17 +36,23 @@ class FaultHandler {
     void fetch(Line line);
     void restore(Line line);
 
-    /// Claims the line's neighbours that are in `from` too, as far as there is room to spare. Sorted, `line` included.
+    /// The lines that are worth bringing together with this one.
+    excache::LineWindow window_around(Line line);
+    /// Claims those of the window that are in `from` too, as far as there is room to spare. Sorted, `line` included.
     std::span<const Line> claim_group(Line line, excache::LineState from);
     bool read_pages(std::span<const Line> lines);
     Status check_page(const remote_mem::PageRead& page) const;
-    void install_runs(std::span<const Line> lines, bool zero);
+    /// Installs the lines' pages, which lie in `from` in the same order.
+    void install_runs(std::span<const Line> lines, const std::byte* from);
     void finish(Line line, bool was_victim);
 
     EngineState& state_;
     Withdrawal* withdrawal_;
     std::unique_ptr<remote_mem::PageSession> session_;
     Mapping landing_;
+    /// Never written to. Copying from it makes pages that the guest can write at once; a mapping of the kernel's zero page
+    /// would cost a second fault at the first write, and hardly any page is only read before.
+    Mapping zeros_;
     std::array<Line, kGroup> group_{};
     std::array<remote_mem::PageRead, kGroup> reads_{};
 };

@@ -112,21 +112,6 @@ Status Userfault::copy(std::byte* to, const std::byte* from, PageCount pages)
     return {};
 }
 
-Status Userfault::zero(std::byte* to, PageCount pages)
-{
-    std::uint64_t done = 0;
-    while (done < pages.bytes().value()) {
-        uffdio_zeropage argument{.range = {.start = address_of(to) + done, .len = pages.bytes().value() - done},
-                                 .mode = 0,
-                                 .zeropage = 0};
-        if (::ioctl(fd_.get(), UFFDIO_ZEROPAGE, &argument) == 0) return {};
-        if (errno != EAGAIN) return Error::from_errno("UFFDIO_ZEROPAGE");
-        if (argument.zeropage > 0) done += static_cast<std::uint64_t>(argument.zeropage);
-        ::sched_yield();
-    }
-    return {};
-}
-
 void Userfault::wake(std::byte* at, PageCount pages)
 {
     uffdio_range range{.start = address_of(at), .len = pages.bytes().value()};

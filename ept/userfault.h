@@ -39,7 +39,6 @@ class Userfault {
 
     /// Installs pages that are absent and wakes whoever waits for them. kExists: one of them is there.
     [[nodiscard]] Status copy(std::byte* to, const std::byte* from, PageCount pages);
-    [[nodiscard]] Status zero(std::byte* to, PageCount pages);
 
     void wake(std::byte* at, PageCount pages);
 

@@ -62,6 +62,14 @@ class LineBudget {
     [[nodiscard]] std::uint32_t peak() const { return peak_.load(std::memory_order_relaxed); }
     [[nodiscard]] std::uint32_t available() const { return limit_ - std::min(used(), limit_); }
 
+    /// What may be taken for lines that nobody has asked for yet: the rest is kept for faults while the evictor works.
+    [[nodiscard]] std::uint32_t spare() const
+    {
+        const auto left = available();
+        const auto kept = evicts() ? low_ / 2 : 0;
+        return left > kept ? left - kept : 0;
+    }
+
     /// Below the low watermark the evictor starts; it stops at the high one.
     [[nodiscard]] bool below_low() const { return evicts() && available() < low_; }
     [[nodiscard]] bool below_high() const { return evicts() && available() < 2 * low_; }

@@ -1,0 +1,124 @@
+#include "excache/fault_streams.h"
+
+#include <algorithm>
+#include <boost/test/unit_test.hpp>
+#include <random>
+#include <vector>
+
+using namespace splitvisor;
+using excache::FaultStreams;
+
+namespace {
+
+constexpr std::uint32_t kLines = 1u << 20;
+
+std::uint32_t below(std::mt19937& random, std::uint32_t limit) { return static_cast<std::uint32_t>(random() % limit); }
+
+/// Touches lines of a memory that keeps all that is brought; counts faults and lines.
+struct Memory {
+    explicit Memory(std::uint32_t lines = kLines) : local(lines, false) {}
+
+    void touch(std::uint32_t line)
+    {
+        if (local[line]) return;
+        ++faults;
+        const auto window = streams.on_fault(Line{line}, static_cast<std::uint32_t>(local.size()));
+        BOOST_REQUIRE(window.count >= 1);
+        BOOST_REQUIRE(window.count <= FaultStreams::kLargestWindow);
+        BOOST_REQUIRE(window.first <= line);
+        BOOST_REQUIRE(line - window.first < window.count);
+        BOOST_REQUIRE(window.first + window.count <= local.size());
+        for (auto i = window.first; i < window.first + window.count; ++i) {
+            if (!local[i]) ++brought;
+            local[i] = true;
+        }
+    }
+
+    FaultStreams streams;
+    std::vector<bool> local;
+    std::uint64_t faults = 0;
+    std::uint64_t brought = 0;
+};
+
+}  // namespace
+
+BOOST_AUTO_TEST_SUITE(fault_streams)
+
+BOOST_AUTO_TEST_CASE(brings_sequences_in_either_direction_with_few_faults)
+{
+    constexpr std::uint32_t kLength = 64'000;
+    for (const bool up : {true, false}) {
+        Memory memory{kLength};
+        for (std::uint32_t i = 0; i < kLength; ++i) memory.touch(up ? i : kLength - 1 - i);
+        BOOST_TEST(memory.faults < kLength / 64 + 10);
+        BOOST_TEST(memory.brought == kLength);
+    }
+}
+
+BOOST_AUTO_TEST_CASE(keeps_several_sequences_apart)
+{
+    constexpr std::uint32_t kSequences = 8;
+    constexpr std::uint32_t kLength = 10'000;
+    Memory memory;
+    for (std::uint32_t i = 0; i < kLength; ++i) {
+        for (std::uint32_t s = 0; s < kSequences; ++s) {
+            const auto base = s * 2 * kLength;
+            memory.touch(s % 2 == 0 ? base + i : base + kLength - 1 - i);
+        }
+    }
+    BOOST_TEST(memory.faults < kSequences * (kLength / 64 + 10));
+    // Each overshoots its end by less than a window.
+    BOOST_TEST(memory.brought < kSequences * (kLength + 64));
+}
+
+BOOST_AUTO_TEST_CASE(brings_nothing_unwanted_for_random_faults)
+{
+    std::mt19937 random{1};
+    Memory memory;
+    for (int i = 0; i < 20'000; ++i) memory.touch(below(random, kLines));
+    BOOST_TEST(memory.brought < memory.faults + memory.faults / 100);
+}
+
+BOOST_AUTO_TEST_CASE(finds_a_sequence_amid_random_faults)
+{
+    constexpr std::uint32_t kLength = 30'000;
+    std::mt19937 random{2};
+    Memory memory;
+    std::uint64_t others = 0;
+    for (std::uint32_t i = 0; i < kLength; ++i) {
+        memory.touch(i);
+        memory.touch(kLength * 2 + below(random, kLines - kLength * 2));
+        ++others;
+    }
+    BOOST_TEST(memory.faults < others + kLength / 16);
+}
+
+BOOST_AUTO_TEST_CASE(goes_on_where_part_of_the_window_was_not_brought)
+{
+    FaultStreams streams;
+    BOOST_TEST(streams.on_fault(Line{200}, kLines).count == 1u);
+    (void)streams.on_fault(Line{201}, kLines);
+    const auto grown = streams.on_fault(Line{205}, kLines);
+    BOOST_TEST(grown.count > 1u);
+    const auto inside = streams.on_fault(Line{grown.first + 2}, kLines);
+    BOOST_TEST(inside.first == grown.first + 2);
+    BOOST_TEST(inside.first + inside.count == grown.first + grown.count);
+}
+
+BOOST_AUTO_TEST_CASE(stays_within_the_memory)
+{
+    std::mt19937 random{3};
+    for (const std::uint32_t lines : {1u, 2u, 63u, 64u, 65u, 1000u}) {
+        FaultStreams streams;
+        for (int i = 0; i < 10'000; ++i) {
+            const auto line = below(random, lines);
+            const auto window = streams.on_fault(Line{line}, lines);
+            BOOST_REQUIRE(window.first <= line);
+            BOOST_REQUIRE(line - window.first < window.count);
+            BOOST_REQUIRE(window.first + window.count <= lines);
+            BOOST_REQUIRE(window.count <= FaultStreams::kLargestWindow);
+        }
+    }
+}
+
+BOOST_AUTO_TEST_SUITE_END()
