@@ -18,7 +18,8 @@ namespace {
 constexpr std::uint32_t kWindow = 16;
 /// A read waits no longer than this for one replica where there is another.
 constexpr std::uint64_t kFailoverMs = 500;
-constexpr std::uint64_t kConnectMs = 1'000;
+/// One lost SYN is sent again after a second.
+constexpr std::uint64_t kConnectMs = 1'500;
 /// What sending took from the patience is not held against those who were to answer meanwhile.
 constexpr std::uint64_t kMinReplyMs = 1'000;
 

@@ -1,7 +1,7 @@
 #include "vmm/virtio/tap.h"
 
 #include <fcntl.h>
-#include <linux/if.h>
+#include <net/if.h>
 #include <linux/if_tun.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -33,6 +33,10 @@ TapDevice::Outcome outcome_of(int error)
 Result<TapDevice> TapDevice::open(const std::string& name)
 {
     if (name.empty() || name.size() >= IFNAMSIZ) return Error{ErrorCode::kInvalid, "tap name has not 1 to 15 characters"};
+    // The kernel would make an interface of a mistyped name, and nobody would ever speak through it.
+    if (::if_nametoindex(name.c_str()) == 0) {
+        return Error{ErrorCode::kNotFound, "there is no tap " + name + "; make it: ip tuntap add dev " + name + " mode tap"};
+    }
     Fd fd{::open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC)};
     if (!fd.valid()) return Error::from_errno("open /dev/net/tun");
     ifreq request{};

@@ -25,8 +25,8 @@ class TapDevice {
     /// Any descriptor that keeps messages apart, set to non-blocking by the caller.
     explicit TapDevice(Fd fd) : fd_{std::move(fd)} {}
 
-    /// Attaches to the interface `name`, which it creates where it does not exist and the process may. No offloads.
-    /// Errors: kInvalid name, kIo (what the kernel says).
+    /// Attaches to the interface `name`, a tap that exists. No offloads.
+    /// Errors: kInvalid name, kNotFound, kIo (what the kernel says).
     static Result<TapDevice> open(const std::string& name);
 
     [[nodiscard]] int fd() const { return fd_.get(); }

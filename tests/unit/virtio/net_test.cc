@@ -1,6 +1,7 @@
 #include "vmm/virtio/net.h"
 
 #include <fcntl.h>
+#include <net/if.h>
 #include <sys/socket.h>
 
 #include <boost/test/unit_test.hpp>
@@ -333,6 +334,8 @@ BOOST_AUTO_TEST_CASE(opens_a_tap_only_by_a_sensible_name)
 {
     BOOST_TEST((TapDevice::open("").error().code() == ErrorCode::kInvalid));
     BOOST_TEST((TapDevice::open("a-name-of-16-char").error().code() == ErrorCode::kInvalid));
+    BOOST_TEST((TapDevice::open("sv-mistyped").error().code() == ErrorCode::kNotFound));
+    BOOST_TEST(::if_nametoindex("sv-mistyped") == 0u);
 }
 
 BOOST_AUTO_TEST_SUITE_END()
