@@ -1,7 +1,6 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
-#include <cstdio>
 #include <string>
 #include <utility>
 
@@ -19,19 +18,12 @@ namespace {
 
 /// The command line as it was given.
 struct Flags {
-    std::string name;
-    std::string controller;
-    std::string token_file;
     std::string listen;
     std::string advertise;
     std::string capacity;
 };
 
 struct Settings {
-    std::string name;
-    std::string controller;
-    std::string token;
-    std::string advertise;
     ServerOptions server;
     ByteCount capacity{};
 };
@@ -90,8 +82,6 @@ Result<ByteCount> capacity_of(const Flags& flags)
 
 Result<Settings> settle(const Flags& flags)
 {
-    if (!is_valid_name(flags.name))
-        return Error{ErrorCode::kInvalid, "--name: not a component name: " + flags.name};
     auto listen = fabric::Endpoint::parse(flags.listen);
     if (!listen) return listen.error().in("--listen");
     if (!flags.advertise.empty()) {
@@ -101,14 +91,7 @@ Result<Settings> settle(const Flags& flags)
     }
     const auto capacity = capacity_of(flags);
     if (!capacity) return capacity.error();
-    auto token = wire::read_token(flags.token_file);
-    if (!token) return token.error();
-    return Settings{.name = flags.name,
-                    .controller = flags.controller,
-                    .token = std::move(*token),
-                    .advertise = flags.advertise,
-                    .server = {.endpoint = std::move(*listen)},
-                    .capacity = *capacity};
+    return Settings{.server = {.endpoint = std::move(*listen)}, .capacity = *capacity};
 }
 
 wire::Usage usage_of(const RegionStore& store, const DataServer& server)
@@ -138,63 +121,28 @@ Result<std::uint64_t> new_incarnation()
     return number;
 }
 
-Status run(const Settings& settings)
+Status serve(const Flags& flags, wire::AgentOptions agent)
 {
+    const auto settings = settle(flags);
+    if (!settings) return settings.error();
     const auto signals = wire::take_ending_signals();
     if (!signals) return signals.error();
     wire::raise_descriptor_limit();
     const auto incarnation = new_incarnation();
     if (!incarnation) return incarnation.error();
-    RegionStore store{settings.capacity};
-    auto server = DataServer::start(settings.server, store);
+    RegionStore store{settings->capacity};
+    auto server = DataServer::start(settings->server, store);
     if (!server) return server.error();
 
     Commands commands{store};
-    wire::AgentOptions agent;
     agent.kind = wire::ComponentKind::kMemory;
-    agent.name = settings.name;
-    agent.controller = settings.controller;
-    agent.token = settings.token;
-    agent.data_endpoint = settings.advertise.empty() ? (*server)->endpoint().to_string() : settings.advertise;
+    agent.data_endpoint = flags.advertise.empty() ? (*server)->endpoint().to_string() : flags.advertise;
     agent.incarnation = *incarnation;
     agent.usage = [&store, &server] { return usage_of(store, **server); };
     agent.memory = &commands;
     log_info("serving", field("endpoint", (*server)->endpoint().to_string()) +
-                            field("capacity", format_size(settings.capacity)));
+                            field("capacity", format_size(settings->capacity)));
     return wire::stay_enrolled(agent, *signals);
-}
-
-int main_with(int argc, char** argv)
-{
-    Flags flags;
-    CLI::App app{"The memory monitor: lends this machine's memory to vNodes.", "mcomponentd"};
-    app.add_option("--name", flags.name, "name of this mComponent")->required();
-    app.add_option("--controller", flags.controller, "HOST:PORT of the controller")->required();
-    app.add_option("--token-file", flags.token_file, "file with the enrolment token")->required();
-    app.add_option("--listen", flags.listen, "where VMMs connect: tcp:HOST:PORT or unix:/PATH")->required();
-    app.add_option("--advertise", flags.advertise, "where VMMs reach it, if not at --listen");
-    app.add_option("--capacity", flags.capacity,
-                   "the memory it lends, as 8G; 0.4 % more are taken for bookkeeping")
-        ->required();
-    try {
-        app.parse(argc, argv);
-    } catch (const CLI::ParseError& error) {
-        if (error.get_exit_code() == 0) return app.exit(error);
-        std::fprintf(stderr, "mcomponentd: %s\n", error.what());
-        return 2;
-    }
-
-    const auto settings = settle(flags);
-    if (!settings) {
-        std::fprintf(stderr, "mcomponentd: %s\n", settings.error().message().c_str());
-        return 2;
-    }
-    start_log("mcomponentd");
-    if (const auto ran = run(*settings); !ran) {
-        std::fprintf(stderr, "mcomponentd: %s\n", ran.error().message().c_str());
-        return 1;
-    }
-    return 0;
 }
 
 }  // namespace
@@ -203,5 +151,14 @@ int main_with(int argc, char** argv)
 
 int main(int argc, char** argv)
 {
-    return splitvisor::remote_mem::main_with(argc, argv);
+    namespace remote_mem = splitvisor::remote_mem;
+    remote_mem::Flags flags;
+    CLI::App app{"The memory monitor: lends this machine's memory to vNodes.", "mcomponentd"};
+    app.add_option("--listen", flags.listen, "where VMMs connect: tcp:HOST:PORT or unix:/PATH")->required();
+    app.add_option("--advertise", flags.advertise, "where VMMs reach it, if not at --listen");
+    app.add_option("--capacity", flags.capacity,
+                   "the memory it lends, as 8G; 0.4 % more are taken for bookkeeping")
+        ->required();
+    return splitvisor::wire::monitor_main(
+        app, argc, argv, [&](auto agent) { return remote_mem::serve(flags, std::move(agent)); });
 }

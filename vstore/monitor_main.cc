@@ -1,5 +1,4 @@
 #include <CLI/CLI.hpp>
-#include <cstdio>
 #include <string>
 #include <utility>
 
@@ -17,9 +16,6 @@ namespace {
 
 /// The command line as it was given.
 struct Flags {
-    std::string name;
-    std::string controller;
-    std::string token_file;
     std::string listen;
     std::string advertise;
     std::string directory;
@@ -28,13 +24,8 @@ struct Flags {
 };
 
 struct Settings {
-    std::string name;
-    std::string controller;
-    std::string token;
     fabric::Endpoint listen;
-    std::string advertise;
     VolumeStore::Options store;
-    bool write_through = false;
 };
 
 /// The controller's commands, applied to the store. Thread-safe.
@@ -78,15 +69,7 @@ class Commands final : public wire::StorageCommands {
 
 Result<Settings> settle(const Flags& flags)
 {
-    Settings settings{.name = flags.name,
-                      .controller = flags.controller,
-                      .token = {},
-                      .listen = {},
-                      .advertise = flags.advertise,
-                      .store = {.directory = flags.directory, .capacity = {}},
-                      .write_through = flags.write_through};
-    if (!is_valid_name(flags.name))
-        return Error{ErrorCode::kInvalid, "--name: not a component name: " + flags.name};
+    Settings settings{.listen = {}, .store = {.directory = flags.directory, .capacity = {}}};
     auto listen = fabric::Endpoint::parse(flags.listen);
     if (!listen) return listen.error().in("--listen");
     settings.listen = std::move(*listen);
@@ -100,9 +83,6 @@ Result<Settings> settle(const Flags& flags)
         if (!capacity) return capacity.error().in("--capacity");
         settings.store.capacity = *capacity;
     }
-    auto token = wire::read_token(flags.token_file);
-    if (!token) return token.error();
-    settings.token = std::move(*token);
     return settings;
 }
 
@@ -124,26 +104,24 @@ wire::Usage usage_of(const VolumeStore& store, const Server& server)
             member("refused_requests", served.refused_requests) + "}"};
 }
 
-Status run(const Settings& settings)
+Status serve(const Flags& flags, wire::AgentOptions agent)
 {
+    const auto settings = settle(flags);
+    if (!settings) return settings.error();
     const auto signals = wire::take_ending_signals();
     if (!signals) return signals.error();
     wire::raise_descriptor_limit();
     const auto boot_id = read_boot_id();
     if (!boot_id) return boot_id.error();
-    auto store = VolumeStore::open(settings.store);
+    auto store = VolumeStore::open(settings->store);
     if (!store) return store.error();
-    auto server = Server::start(**store, settings.listen,
-                                {.boot_id = *boot_id, .write_through = settings.write_through});
+    auto server = Server::start(**store, settings->listen,
+                                {.boot_id = *boot_id, .write_through = flags.write_through});
     if (!server) return server.error();
 
     Commands commands{**store};
-    wire::AgentOptions agent;
     agent.kind = wire::ComponentKind::kStorage;
-    agent.name = settings.name;
-    agent.controller = settings.controller;
-    agent.token = settings.token;
-    agent.data_endpoint = settings.advertise.empty() ? (*server)->endpoint().to_string() : settings.advertise;
+    agent.data_endpoint = flags.advertise.empty() ? (*server)->endpoint().to_string() : flags.advertise;
     agent.usage = [&store, &server] { return usage_of(**store, **server); };
     agent.storage = &commands;
     log_info("serving", field("endpoint", (*server)->endpoint().to_string()) +
@@ -152,45 +130,21 @@ Status run(const Settings& settings)
     return wire::stay_enrolled(agent, *signals);
 }
 
-int main_with(int argc, char** argv)
-{
-    Flags flags;
-    CLI::App app{"The storage monitor: lends this machine's storage to vNodes.", "scomponentd"};
-    app.add_option("--name", flags.name, "name of this sComponent")->required();
-    app.add_option("--controller", flags.controller, "HOST:PORT of the controller")->required();
-    app.add_option("--token-file", flags.token_file, "file with the enrolment token")->required();
-    app.add_option("--listen", flags.listen, "where VMMs connect: tcp:HOST:PORT or unix:/PATH")->required();
-    app.add_option("--advertise", flags.advertise, "where VMMs reach it, if not at --listen");
-    app.add_option("--dir", flags.directory, "directory of volumes and images")->required();
-    app.add_option("--capacity", flags.capacity,
-                   "what volumes may sum up to, as 500G (default: the free space)");
-    app.add_flag("--write-through", flags.write_through, "acknowledge writes only when they are durable");
-    try {
-        app.parse(argc, argv);
-    } catch (const CLI::ParseError& error) {
-        if (error.get_exit_code() == 0) return app.exit(error);
-        std::fprintf(stderr, "scomponentd: %s\n", error.what());
-        return 2;
-    }
-
-    const auto settings = settle(flags);
-    if (!settings) {
-        std::fprintf(stderr, "scomponentd: %s\n", settings.error().message().c_str());
-        return 2;
-    }
-    start_log("scomponentd");
-    if (const auto ran = run(*settings); !ran) {
-        std::fprintf(stderr, "scomponentd: %s\n", ran.error().message().c_str());
-        return 1;
-    }
-    return 0;
-}
-
 }  // namespace
 
 }  // namespace splitvisor::vstore
 
 int main(int argc, char** argv)
 {
-    return splitvisor::vstore::main_with(argc, argv);
+    namespace vstore = splitvisor::vstore;
+    vstore::Flags flags;
+    CLI::App app{"The storage monitor: lends this machine's storage to vNodes.", "scomponentd"};
+    app.add_option("--listen", flags.listen, "where VMMs connect: tcp:HOST:PORT or unix:/PATH")->required();
+    app.add_option("--advertise", flags.advertise, "where VMMs reach it, if not at --listen");
+    app.add_option("--dir", flags.directory, "directory of volumes and images")->required();
+    app.add_option("--capacity", flags.capacity,
+                   "what volumes may sum up to, as 500G (default: the free space)");
+    app.add_flag("--write-through", flags.write_through, "acknowledge writes only when they are durable");
+    return splitvisor::wire::monitor_main(
+        app, argc, argv, [&](auto agent) { return vstore::serve(flags, std::move(agent)); });
 }

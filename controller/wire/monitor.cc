@@ -6,27 +6,15 @@
 #include <sys/signalfd.h>
 
 #include "base/log.h"
-#include "base/text.h"
 
 namespace splitvisor::wire {
 
 namespace {
 
-constexpr ByteCount kMaxTokenBytes{4096};
 /// One attempt to reach the controller; between two of them signals are looked at.
 constexpr std::uint64_t kAttemptMs = 5000;
-constexpr std::string_view kWhiteSpace = " \t\r\n";
 
 }  // namespace
-
-Result<std::string> read_token(const std::string& path)
-{
-    const auto text = read_file(path, kMaxTokenBytes);
-    if (!text) return text.error().in("--token-file");
-    const auto first = text->find_first_not_of(kWhiteSpace);
-    if (first == std::string::npos) return Error{ErrorCode::kInvalid, "--token-file: " + path + " is empty"};
-    return text->substr(first, text->find_last_not_of(kWhiteSpace) + 1 - first);
-}
 
 Result<Fd> take_ending_signals()
 {
@@ -57,7 +45,7 @@ void raise_descriptor_limit()
     if (::setrlimit(RLIMIT_NOFILE, &limit) != 0) log_warning("descriptor limit not raised");
 }
 
-Status stay_enrolled(const AgentOptions& options, const Fd& signals)
+Status stay_enrolled(const AgentOptions& options, const Fd& signals, const std::function<void(Agent*)>& enrolled)
 {
     LogLimit attempts;
     while (!has_signal(signals, 0)) {
@@ -65,7 +53,10 @@ Status stay_enrolled(const AgentOptions& options, const Fd& signals)
         if (agent) {
             log_info("enrolled",
                      field("controller", options.controller) + field("endpoint", options.data_endpoint));
+            enrolled(agent->get());
             while (!has_signal(signals, -1)) continue;
+            enrolled(nullptr);
+            log_info("stopping");
             return {};
         }
         const auto code = agent.error().code();
