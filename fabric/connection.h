@@ -14,12 +14,13 @@
 
 namespace splitvisor::fabric {
 
-/// Where a component can be reached: "tcp:HOST:PORT" ("HOST:PORT" means the same) or "unix:/path".
-/// Further transports (rdma, shm) add a scheme here and an implementation of Connection.
+/// Where a component can be reached: "tcp:HOST:PORT" ("HOST:PORT" means the same), "unix:/path", or
+/// "shm:/path": memory shared with a process on the same machine, agreed on over a Unix socket at the path.
+/// Further transports (rdma) add a scheme here and an implementation of Connection.
 struct Endpoint {
-    enum class Scheme { kTcp, kUnix };
+    enum class Scheme { kTcp, kUnix, kShm };
     Scheme scheme = Scheme::kTcp;
-    std::string host;  ///< kTcp: name or address; kUnix: path
+    std::string host;  ///< kTcp: name or address; kUnix, kShm: path
     std::uint16_t port = 0;
 
     static Result<Endpoint> parse(std::string_view text);

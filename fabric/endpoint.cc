@@ -11,6 +11,7 @@ namespace {
 
 constexpr std::string_view kTcpPrefix = "tcp:";
 constexpr std::string_view kUnixPrefix = "unix:";
+constexpr std::string_view kShmPrefix = "shm:";
 /// RFC 1035 section 2.3.4.
 constexpr std::size_t kMaxHostBytes = 253;
 
@@ -19,19 +20,20 @@ Error wrong(std::string_view text, std::string_view why)
     return Error{ErrorCode::kInvalid, "endpoint '" + std::string{text} + "': " + std::string{why}};
 }
 
-Result<Endpoint> parse_unix(std::string_view text, std::string_view path)
+Result<Endpoint> parse_path(Endpoint::Scheme scheme, std::string_view text, std::string_view path)
 {
-    if (path.empty() || path.front() != '/') return wrong(text, "a unix endpoint needs an absolute path");
+    if (path.empty() || path.front() != '/')
+        return wrong(text, "a unix or shm endpoint needs an absolute path");
     if (path.size() >= sizeof sockaddr_un{}.sun_path) return wrong(text, "the path is longer than 107 bytes");
     if (path.find('\0') != path.npos) return wrong(text, "the path holds a zero byte");
-    return Endpoint{Endpoint::Scheme::kUnix, std::string{path}, 0};
+    return Endpoint{scheme, std::string{path}, 0};
 }
 
 /// HOST:PORT, where an IPv6 address stands in brackets.
 Result<Endpoint> parse_tcp(std::string_view text, std::string_view address)
 {
     const auto colon = address.rfind(':');
-    if (colon == address.npos) return wrong(text, "write tcp:HOST:PORT or unix:/path");
+    if (colon == address.npos) return wrong(text, "write tcp:HOST:PORT, unix:/path or shm:/path");
     auto host = address.substr(0, colon);
     if (host.starts_with('[') && host.ends_with(']')) {
         host = host.substr(1, host.size() - 2);
@@ -52,7 +54,9 @@ Result<Endpoint> parse_tcp(std::string_view text, std::string_view address)
 
 Result<Endpoint> Endpoint::parse(std::string_view text)
 {
-    if (text.starts_with(kUnixPrefix)) return parse_unix(text, text.substr(kUnixPrefix.size()));
+    if (text.starts_with(kUnixPrefix))
+        return parse_path(Scheme::kUnix, text, text.substr(kUnixPrefix.size()));
+    if (text.starts_with(kShmPrefix)) return parse_path(Scheme::kShm, text, text.substr(kShmPrefix.size()));
     if (text.starts_with(kTcpPrefix)) return parse_tcp(text, text.substr(kTcpPrefix.size()));
     return parse_tcp(text, text);
 }
@@ -60,6 +64,7 @@ Result<Endpoint> Endpoint::parse(std::string_view text)
 std::string Endpoint::to_string() const
 {
     if (scheme == Scheme::kUnix) return std::string{kUnixPrefix} + host;
+    if (scheme == Scheme::kShm) return std::string{kShmPrefix} + host;
     const bool bracketed = host.find(':') != host.npos;
     return std::string{kTcpPrefix} + (bracketed ? "[" + host + "]" : host) + ":" + std::to_string(port);
 }

@@ -10,9 +10,9 @@
 
 namespace splitvisor::fabric {
 
-/// Messages over anything that carries bytes in order: the framing, the checksums and the limits of time. What
-/// carries the bytes derives from this. Nothing is allocated per message once the buffers have grown to their
-/// working size.
+/// Messages over anything that carries bytes in order: the framing, the checksums and the limits of time.
+/// What carries the bytes derives from this. Nothing is allocated per message once the buffers have grown to
+/// their working size.
 class FramedConnection : public Connection {
   public:
     [[nodiscard]] Status send(const Message& message) final;
@@ -34,7 +34,8 @@ class FramedConnection : public Connection {
     [[nodiscard]] virtual Result<std::size_t> read_some(std::span<iovec> into) = 0;
     /// True where read_some would not return 0, without sleeping.
     [[nodiscard]] virtual bool input_ready() = 0;
-    /// Sleeps until moving bytes is worth a try or the connection has ended; `late` once the deadline is over.
+    /// Sleeps until moving bytes is worth a try or the connection has ended; `late` once the deadline is
+    /// over.
     [[nodiscard]] virtual Status sleep_for_input(std::uint64_t deadline_ms) = 0;
     [[nodiscard]] virtual Status sleep_for_output(std::uint64_t deadline_ms) = 0;
 

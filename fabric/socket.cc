@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "fabric/shm_rendezvous.h"
 #include "fabric/stream_connection.h"
 
 namespace splitvisor::fabric {
@@ -47,7 +48,7 @@ Address unix_address(const Endpoint& endpoint)
 /// The first address that the resolver gives.
 Result<Address> resolve(const Endpoint& endpoint, bool passive)
 {
-    if (endpoint.scheme == Endpoint::Scheme::kUnix) return unix_address(endpoint);
+    if (endpoint.scheme != Endpoint::Scheme::kTcp) return unix_address(endpoint);
     addrinfo hints{};
     hints.ai_socktype = SOCK_STREAM;
     hints.ai_flags = AI_NUMERICSERV | (passive ? AI_PASSIVE : 0);
@@ -64,9 +65,10 @@ Result<Address> resolve(const Endpoint& endpoint, bool passive)
     return address;
 }
 
-Result<Fd> stream_socket(const Address& address)
+Result<Fd> open_socket(const Endpoint& endpoint, const Address& address)
 {
-    Fd socket{::socket(address.storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
+    const int type = endpoint.scheme == Endpoint::Scheme::kShm ? SOCK_SEQPACKET : SOCK_STREAM;
+    Fd socket{::socket(address.storage.ss_family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
     if (!socket.valid()) return Error::from_errno("socket");
     return socket;
 }
@@ -113,6 +115,8 @@ Status connect_socket(const Fd& socket, const Address& address, int timeout_ms)
     if (::connect(socket.get(), address.get(), address.length) == 0) return {};
     if (errno == EAGAIN) return Error{ErrorCode::kUnavailable, "connect: the listener's queue is full"};
     if (errno == ENOENT) return Error{ErrorCode::kUnavailable, "connect: there is no such socket"};
+    if (errno == EPROTOTYPE)
+        return Error{ErrorCode::kInvalid, "connect: the socket there is of the other of unix: and shm:"};
     if (errno != EINPROGRESS && errno != EINTR) return Error::from_errno("connect");
     return await_connected(socket, timeout_ms);
 }
@@ -197,7 +201,7 @@ Status remove_stale_socket(const Endpoint& endpoint, const Address& address)
     struct stat status {};
     if (::lstat(endpoint.host.c_str(), &status) != 0) return {};
     if (!S_ISSOCK(status.st_mode)) return Error{ErrorCode::kExists, "a file that is no socket is in the way"};
-    auto probe = stream_socket(address);
+    auto probe = open_socket(endpoint, address);
     if (!probe) return probe.error();
     if (::connect(probe->get(), address.get(), address.length) == 0 || errno != ECONNREFUSED) {
         return Error{ErrorCode::kExists, "another process listens there"};
@@ -208,7 +212,7 @@ Status remove_stale_socket(const Endpoint& endpoint, const Address& address)
 
 Status bind_and_listen(const Fd& socket, const Endpoint& endpoint, const Address& address)
 {
-    if (endpoint.scheme == Endpoint::Scheme::kUnix) SPLITVISOR_TRY(remove_stale_socket(endpoint, address));
+    if (endpoint.scheme != Endpoint::Scheme::kTcp) SPLITVISOR_TRY(remove_stale_socket(endpoint, address));
     if (endpoint.scheme == Endpoint::Scheme::kTcp) set_option(socket, SOL_SOCKET, SO_REUSEADDR, 1);
     if (::bind(socket.get(), address.get(), address.length) != 0) return Error::from_errno("bind");
     if (::listen(socket.get(), kBacklog) != 0) return Error::from_errno("listen");
@@ -235,11 +239,13 @@ Result<std::unique_ptr<Connection>> connect(const Endpoint& endpoint, int timeou
 {
     const auto address = resolve(endpoint, false);
     if (!address) return address.error();
-    auto socket = stream_socket(*address);
+    auto socket = open_socket(endpoint, *address);
     if (!socket) return socket.error().in(endpoint.to_string());
     if (endpoint.scheme == Endpoint::Scheme::kTcp) tune_tcp(*socket, message_limit_ms);
     const auto connected = connect_socket(*socket, *address, timeout_ms);
     if (!connected) return connected.error().in(endpoint.to_string());
+    if (endpoint.scheme == Endpoint::Scheme::kShm)
+        return offer_memory(std::move(*socket), endpoint.to_string(), message_limit_ms);
     return std::unique_ptr<Connection>{
         std::make_unique<StreamConnection>(std::move(*socket), endpoint.to_string(), message_limit_ms)};
 }
@@ -248,10 +254,12 @@ Result<std::unique_ptr<Listener>> listen(const Endpoint& endpoint, int message_l
 {
     const auto address = resolve(endpoint, true);
     if (!address) return address.error();
-    auto socket = stream_socket(*address);
+    auto socket = open_socket(endpoint, *address);
     if (!socket) return socket.error().in(endpoint.to_string());
     const auto listening = bind_and_listen(*socket, endpoint, *address);
     if (!listening) return listening.error().in(endpoint.to_string());
+    if (endpoint.scheme == Endpoint::Scheme::kShm)
+        return listen_for_memory(std::move(*socket), endpoint, message_limit_ms);
     auto bound = bound_endpoint(*socket, endpoint);
     if (!bound) return bound.error().in(endpoint.to_string());
     auto stop = EventFd::create();

@@ -65,7 +65,10 @@ bool StreamConnection::input_ready()
     return ::poll(&waiting, 1, 0) > 0;
 }
 
-Status StreamConnection::sleep_for_input(std::uint64_t deadline_ms) { return wait_for(POLLIN, deadline_ms); }
+Status StreamConnection::sleep_for_input(std::uint64_t deadline_ms)
+{
+    return wait_for(POLLIN, deadline_ms);
+}
 
 Status StreamConnection::sleep_for_output(std::uint64_t deadline_ms)
 {

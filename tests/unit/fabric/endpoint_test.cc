@@ -8,8 +8,8 @@ BOOST_AUTO_TEST_SUITE(endpoint)
 
 BOOST_AUTO_TEST_CASE(reads_what_it_writes)
 {
-    for (const std::string text :
-         {"tcp:127.0.0.1:7801", "tcp:host-1.example:0", "tcp:[::1]:65535", "unix:/run/m1.sock"}) {
+    for (const std::string text : {"tcp:127.0.0.1:7801", "tcp:host-1.example:0", "tcp:[::1]:65535",
+                                   "unix:/run/m1.sock", "shm:/run/m1.sock"}) {
         const auto parsed = Endpoint::parse(text);
         BOOST_REQUIRE_MESSAGE(parsed.ok(), text);
         BOOST_TEST(parsed->to_string() == text);
@@ -44,6 +44,10 @@ BOOST_AUTO_TEST_CASE(refuses_nonsense)
                                     std::string{"a/b:80"},
                                     std::string{"unix:"},
                                     std::string{"unix:relative"},
+                                    std::string{"shm:"},
+                                    std::string{"shm:relative"},
+                                    std::string{"shm:/a\0b", 8},
+                                    "shm:/" + long_path,
                                     "unix:/" + long_path,
                                     long_host + ":1",
                                     std::string{"host\0x:80", 9},

@@ -1,4 +1,7 @@
+#include <boost/test/data/monomorphic.hpp>
+#include <boost/test/data/test_case.hpp>
 #include <boost/test/unit_test.hpp>
+#include <optional>
 #include <random>
 #include <thread>
 
@@ -7,25 +10,48 @@
 
 namespace splitvisor::fabric {
 
-namespace {
-
 constexpr int kLimitMs = 200;
 
 /// A connection whose peer is played by the test, byte by byte.
 struct Victim {
     Fd peer;
+    Mapping peer_memory;               ///< shm only
+    std::optional<RingWriter> writer;  ///< shm only
     std::unique_ptr<Connection> connection;
 
-    explicit Victim(int message_limit_ms = kLimitMs)
+    explicit Victim(Transport transport, int message_limit_ms = kLimitMs)
     {
         auto ends = socket_pair();
         peer = std::move(ends[0]);
-        connection = std::make_unique<StreamConnection>(std::move(ends[1]), "peer", message_limit_ms);
+        if (transport == Transport::kStream) {
+            connection = std::make_unique<StreamConnection>(std::move(ends[1]), "peer", message_limit_ms);
+            return;
+        }
+        auto memory = shared_layout();
+        peer_memory = std::move(memory[0]);
+        writer.emplace(layout().control[0], std::span<std::byte, kRingBytes>{layout().bytes[0]});
+        connection =
+            std::make_unique<ShmConnection>(std::move(ends[1]), std::move(memory[1]),
+                                            ShmConnection::Side::kListening, "peer", message_limit_ms);
     }
-    void write(std::span<const std::byte> bytes) const
+    [[nodiscard]] ShmLayout& layout() const { return *reinterpret_cast<ShmLayout*>(peer_memory.data()); }
+
+    void write(std::span<const std::byte> bytes)
     {
-        SPLITVISOR_CHECK(write_all(peer.get(), bytes).ok());
+        if (!writer) return SPLITVISOR_CHECK(write_all(peer.get(), bytes).ok());
+        const iovec vector{const_cast<std::byte*>(bytes.data()), bytes.size()};
+        SPLITVISOR_CHECK(writer->write({&vector, 1}) == bytes.size());
     }
+    /// False where the connection has ended.
+    [[nodiscard]] bool try_write(std::byte byte)
+    {
+        if (!writer) return ::send(peer.get(), &byte, 1, MSG_NOSIGNAL) == 1;
+        if (layout().closed.load() != 0) return false;
+        write({&byte, 1});
+        return true;
+    }
+    /// What a peer that died does: nothing but its socket tells.
+    void end() const { ::shutdown(peer.get(), SHUT_WR); }
     /// Takes one message as a careful caller does.
     [[nodiscard]] Status take() const
     {
@@ -37,20 +63,18 @@ struct Victim {
     }
 };
 
-}  // namespace
-
 BOOST_AUTO_TEST_SUITE(hostile_stream)
 
-BOOST_AUTO_TEST_CASE(notices_each_flipped_bit)
+BOOST_DATA_TEST_CASE(notices_each_flipped_bit, kTransports, transport)
 {
     const auto frame = frame_of(pattern(24), pattern(50, 2));
     for (std::size_t position = 0; position < frame.size(); ++position) {
         for (const auto bit : {0, 3, 7}) {
-            const Victim victim;
+            Victim victim{transport};
             auto damaged = frame;
             damaged[position] ^= static_cast<std::byte>(1 << bit);
             victim.write(damaged);
-            ::shutdown(victim.peer.get(), SHUT_WR);
+            victim.end();
             const auto taken = victim.take();
             BOOST_TEST(!taken.ok(), "byte " << position);
             if (taken.ok()) continue;
@@ -66,22 +90,22 @@ BOOST_AUTO_TEST_CASE(notices_each_flipped_bit)
     }
 }
 
-BOOST_AUTO_TEST_CASE(notices_an_end_at_each_byte)
+BOOST_DATA_TEST_CASE(notices_an_end_at_each_byte, kTransports, transport)
 {
     const auto frame = frame_of(pattern(24), pattern(50, 2));
     for (std::size_t length = 0; length < frame.size(); ++length) {
-        const Victim victim;
+        Victim victim{transport};
         victim.write(std::span{frame}.first(length));
-        ::shutdown(victim.peer.get(), SHUT_WR);
+        victim.end();
         const auto taken = victim.take();
         BOOST_REQUIRE(!taken.ok());
         BOOST_TEST((taken.error().code() == ErrorCode::kUnavailable), "length " << length);
     }
 }
 
-BOOST_AUTO_TEST_CASE(takes_a_message_that_arrives_byte_by_byte)
+BOOST_DATA_TEST_CASE(takes_a_message_that_arrives_byte_by_byte, kTransports, transport)
 {
-    const Victim victim{5'000};
+    Victim victim{transport, 5'000};
     const auto frame = frame_of(pattern(24), pattern(50, 2));
     std::thread peer{[&] {
         for (int round = 0; round < 3; ++round) {
@@ -94,18 +118,17 @@ BOOST_AUTO_TEST_CASE(takes_a_message_that_arrives_byte_by_byte)
 }
 
 // The bound holds for the message as a whole: a peer that feeds a byte now and then gains nothing.
-BOOST_AUTO_TEST_CASE(a_peer_that_stalls_loses_the_connection)
+BOOST_DATA_TEST_CASE(a_peer_that_stalls_loses_the_connection, kTransports, transport)
 {
     const auto frame = frame_of(pattern(24), pattern(50'000, 2));
     for (const std::size_t length : {std::size_t{1}, std::size_t{33}, std::size_t{56}, std::size_t{40'000}}) {
         for (const bool trickle : {false, true}) {
-            const Victim victim;
+            Victim victim{transport};
             victim.write(std::span{frame}.first(length));
             std::atomic<bool> stop{false};
             std::thread peer{[&] {
                 for (std::size_t i = length; trickle && !stop && i < frame.size(); ++i) {
-                    const auto sent = ::send(victim.peer.get(), &frame[i], 1, MSG_NOSIGNAL);
-                    if (sent != 1) break;
+                    if (!victim.try_write(frame[i])) break;
                     std::this_thread::sleep_for(std::chrono::milliseconds{20});
                 }
             }};
@@ -120,9 +143,9 @@ BOOST_AUTO_TEST_CASE(a_peer_that_stalls_loses_the_connection)
     }
 }
 
-BOOST_AUTO_TEST_CASE(a_peer_that_takes_nothing_loses_the_connection)
+BOOST_DATA_TEST_CASE(a_peer_that_takes_nothing_loses_the_connection, kTransports, transport)
 {
-    const Victim victim;
+    Victim victim{transport};
     auto data = pattern(kMaxDataBytes);
     const auto vector = vector_over(data);
     const auto start_ms = now_ms();
@@ -133,12 +156,12 @@ BOOST_AUTO_TEST_CASE(a_peer_that_takes_nothing_loses_the_connection)
                 ErrorCode::kUnavailable));
 }
 
-BOOST_AUTO_TEST_CASE(refuses_lengths_above_the_limits_at_once)
+BOOST_DATA_TEST_CASE(refuses_lengths_above_the_limits_at_once, kTransports, transport)
 {
-    const auto with_lengths = [](std::uint32_t head_bytes, std::uint32_t data_bytes) {
+    const auto with_lengths = [&](std::uint32_t head_bytes, std::uint32_t data_bytes) {
         FrameHeader header{kFrameMagic, 1, 0, 1, head_bytes, data_bytes, 0, 0};
         header.head_crc = head_crc_of(header, {});
-        const Victim victim{60'000};
+        Victim victim{transport, 60'000};
         victim.write(bytes_of(header));
         return victim.take().error().code();
     };
@@ -149,7 +172,7 @@ BOOST_AUTO_TEST_CASE(refuses_lengths_above_the_limits_at_once)
 
 // Random bytes, and good frames with random damage, in random pieces: nothing but an error or a good message
 // may come of it, within the bound, and never a message whose bytes nobody sent.
-BOOST_AUTO_TEST_CASE(survives_random_bytes)
+BOOST_DATA_TEST_CASE(survives_random_bytes, kTransports, transport)
 {
     std::mt19937 random{20240607};
     const auto below = [&](std::size_t limit) {
@@ -157,7 +180,7 @@ BOOST_AUTO_TEST_CASE(survives_random_bytes)
     };
     std::size_t accepted = 0;
     for (int round = 0; round < 3'000; ++round) {
-        const Victim victim{1'000};
+        Victim victim{transport, 1'000};
         std::vector<std::byte> bytes;
         std::size_t good_frames = 0;
         for (std::size_t frames = below(4); frames > 0; --frames) {
@@ -173,7 +196,7 @@ BOOST_AUTO_TEST_CASE(survives_random_bytes)
             bytes.insert(bytes.end(), noise.begin(), noise.end());
         }
         victim.write(bytes);
-        ::shutdown(victim.peer.get(), SHUT_WR);
+        victim.end();
         std::size_t taken = 0;
         while (taken <= good_frames && victim.take().ok()) ++taken;
         BOOST_TEST(taken <= good_frames);

@@ -1,6 +1,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <boost/test/data/monomorphic.hpp>
+#include <boost/test/data/test_case.hpp>
 #include <boost/test/unit_test.hpp>
 #include <cstdio>
 #include <filesystem>
@@ -8,27 +10,12 @@
 
 #include "base/clock.h"
 #include "base/units.h"
+#include "tests/unit/fabric/directory.h"
 #include "tests/unit/fabric/socket_pair.h"
 
 namespace splitvisor::fabric {
 
 namespace {
-
-struct Directory {
-    std::string path;
-    Directory()
-    {
-        std::string name = (std::filesystem::temp_directory_path() / "fabric-test-XXXXXX").string();
-        SPLITVISOR_CHECK(::mkdtemp(name.data()) != nullptr);
-        path = name;
-    }
-    ~Directory() { std::filesystem::remove_all(path); }
-};
-
-Endpoint endpoint_of(std::string_view text)
-{
-    return Endpoint::parse(text).value();
-}
 
 void echo_one_page(const Endpoint& endpoint)
 {
@@ -61,6 +48,9 @@ void echo_one_page(const Endpoint& endpoint)
 
 }  // namespace
 
+constexpr std::array kSchemes{"tcp:", "unix:", "shm:"};
+constexpr std::array kPathSchemes{"unix:", "shm:"};
+
 BOOST_AUTO_TEST_SUITE(listener)
 
 BOOST_AUTO_TEST_CASE(carries_a_page_over_each_transport)
@@ -69,6 +59,7 @@ BOOST_AUTO_TEST_CASE(carries_a_page_over_each_transport)
     echo_one_page(endpoint_of("tcp:127.0.0.1:0"));
     echo_one_page(endpoint_of("localhost:0"));
     echo_one_page(endpoint_of("unix:" + directory.path + "/door"));
+    echo_one_page(endpoint_of("shm:" + directory.path + "/door"));
 }
 
 BOOST_AUTO_TEST_CASE(tells_the_port_the_kernel_chose)
@@ -85,7 +76,8 @@ BOOST_AUTO_TEST_CASE(tells_the_port_the_kernel_chose)
 BOOST_AUTO_TEST_CASE(shutdown_ends_accept)
 {
     const Directory directory;
-    for (const auto& text : {std::string{"tcp:127.0.0.1:0"}, "unix:" + directory.path + "/door"}) {
+    for (const auto& text : {std::string{"tcp:127.0.0.1:0"}, "unix:" + directory.path + "/door",
+                             "shm:" + directory.path + "/door"}) {
         const auto door = listen(endpoint_of(text));
         BOOST_REQUIRE(door.ok());
         std::optional<ErrorCode> code;
@@ -134,10 +126,10 @@ BOOST_AUTO_TEST_CASE(connecting_has_a_deadline)
     BOOST_TEST(false, "the queue never filled");
 }
 
-BOOST_AUTO_TEST_CASE(replaces_only_a_dead_unix_socket)
+BOOST_DATA_TEST_CASE(replaces_only_a_dead_socket, kPathSchemes, scheme)
 {
     const Directory directory;
-    const auto text = "unix:" + directory.path + "/door";
+    const auto text = scheme + (directory.path + "/door");
     {
         // A process that was killed leaves its socket file behind.
         Fd dead{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
@@ -159,9 +151,12 @@ BOOST_AUTO_TEST_CASE(replaces_only_a_dead_unix_socket)
     BOOST_TEST(std::filesystem::exists(directory.path + "/door"), "a file of somebody's is not touched");
 }
 
-BOOST_AUTO_TEST_CASE(a_closed_peer_ends_both_directions)
+BOOST_DATA_TEST_CASE(a_closed_peer_ends_both_directions, kSchemes, scheme)
 {
-    const auto door = listen(endpoint_of("tcp:127.0.0.1:0"));
+    const Directory directory;
+    const std::string text{scheme};
+    const auto door =
+        listen(endpoint_of(text == "tcp:" ? text + "127.0.0.1:0" : text + directory.path + "/door"));
     BOOST_REQUIRE(door.ok());
     auto client = connect((*door)->endpoint(), 1'000);
     BOOST_REQUIRE(client.ok());

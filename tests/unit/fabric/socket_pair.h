@@ -1,13 +1,17 @@
 #pragma once
 
+#include <sys/mman.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <memory>
+#include <ostream>
 #include <vector>
 
 #include "base/log.h"
+#include "fabric/shm_connection.h"
 #include "fabric/stream_connection.h"
 
 namespace splitvisor::fabric {
@@ -24,9 +28,34 @@ struct ConnectionPair {
     std::unique_ptr<Connection> b;
 };
 
-inline ConnectionPair connection_pair(int message_limit_ms = 5'000)
+enum class Transport { kStream, kShm };
+inline constexpr std::array kTransports{Transport::kStream, Transport::kShm};
+inline std::ostream& operator<<(std::ostream& out, Transport transport)
+{
+    return out << (transport == Transport::kShm ? "shm" : "stream");
+}
+
+/// The memory of one connection, mapped twice as in two processes.
+inline std::array<Mapping, 2> shared_layout()
+{
+    const Fd memory{::memfd_create("test", MFD_CLOEXEC)};
+    SPLITVISOR_CHECK(::ftruncate(memory.get(), sizeof(ShmLayout)) == 0);
+    const auto map = [&] {
+        return std::move(Mapping::shared(memory.get(), ByteCount{sizeof(ShmLayout)}, 0)).value();
+    };
+    return {map(), map()};
+}
+
+inline ConnectionPair connection_pair(Transport transport, int message_limit_ms = 5'000)
 {
     auto ends = socket_pair();
+    if (transport == Transport::kShm) {
+        auto memory = shared_layout();
+        return {std::make_unique<ShmConnection>(std::move(ends[0]), std::move(memory[0]),
+                                                ShmConnection::Side::kConnecting, "a", message_limit_ms),
+                std::make_unique<ShmConnection>(std::move(ends[1]), std::move(memory[1]),
+                                                ShmConnection::Side::kListening, "b", message_limit_ms)};
+    }
     return {std::make_unique<StreamConnection>(std::move(ends[0]), "a", message_limit_ms),
             std::make_unique<StreamConnection>(std::move(ends[1]), "b", message_limit_ms)};
 }

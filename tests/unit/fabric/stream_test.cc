@@ -1,3 +1,5 @@
+#include <boost/test/data/monomorphic.hpp>
+#include <boost/test/data/test_case.hpp>
 #include <boost/test/unit_test.hpp>
 #include <thread>
 
@@ -8,9 +10,9 @@ namespace splitvisor::fabric {
 
 BOOST_AUTO_TEST_SUITE(stream)
 
-BOOST_AUTO_TEST_CASE(carries_every_field)
+BOOST_DATA_TEST_CASE(carries_every_field, kTransports, transport)
 {
-    auto [a, b] = connection_pair();
+    auto [a, b] = connection_pair(transport);
     const auto head = pattern(100);
     auto data = pattern(9'000, 2);
     const auto vector = vector_over(data);
@@ -33,9 +35,9 @@ BOOST_AUTO_TEST_CASE(carries_every_field)
 
 // Every split of the same bytes over gather and scatter vectors gives the same data, whatever the buffer read
 // ahead.
-BOOST_AUTO_TEST_CASE(gathers_and_scatters)
+BOOST_DATA_TEST_CASE(gathers_and_scatters, kTransports, transport)
 {
-    auto [a, b] = connection_pair();
+    auto [a, b] = connection_pair(transport);
     for (const std::size_t size : {1u, 31u, 4'096u, 8'191u, 8'192u, 8'193u, 100'000u}) {
         for (const std::size_t pieces : {1u, 3u, 16u}) {
             auto data = pattern(size, static_cast<std::uint32_t>(size + pieces));
@@ -61,9 +63,9 @@ BOOST_AUTO_TEST_CASE(gathers_and_scatters)
     }
 }
 
-BOOST_AUTO_TEST_CASE(sends_more_vectors_than_one_system_call_takes)
+BOOST_DATA_TEST_CASE(sends_more_vectors_than_one_system_call_takes, kTransports, transport)
 {
-    auto [a, b] = connection_pair();
+    auto [a, b] = connection_pair(transport);
     constexpr std::size_t kPieces = 3'000;
     auto data = pattern(kPieces * 7);
     std::vector<iovec> from;
@@ -82,9 +84,9 @@ BOOST_AUTO_TEST_CASE(sends_more_vectors_than_one_system_call_takes)
     BOOST_TEST((received == data));
 }
 
-BOOST_AUTO_TEST_CASE(carries_the_largest_message_and_refuses_a_larger_one)
+BOOST_DATA_TEST_CASE(carries_the_largest_message_and_refuses_a_larger_one, kTransports, transport)
 {
-    auto [a, b] = connection_pair();
+    auto [a, b] = connection_pair(transport);
     const auto head = pattern(kMaxHeadBytes);
     auto data = pattern(kMaxDataBytes);
     const auto vector = vector_over(data);
@@ -112,9 +114,9 @@ BOOST_AUTO_TEST_CASE(carries_the_largest_message_and_refuses_a_larger_one)
     BOOST_TEST(b->receive(1'000)->kind == 5);
 }
 
-BOOST_AUTO_TEST_CASE(keeps_the_order_and_skips_data)
+BOOST_DATA_TEST_CASE(keeps_the_order_and_skips_data, kTransports, transport)
 {
-    auto [a, b] = connection_pair();
+    auto [a, b] = connection_pair(transport);
     auto data = pattern(60'000);
     const auto vector = vector_over(data);
     std::thread sender{[&, &end = a] {
@@ -138,9 +140,9 @@ BOOST_AUTO_TEST_CASE(keeps_the_order_and_skips_data)
     BOOST_TEST(wrong == 0u);
 }
 
-BOOST_AUTO_TEST_CASE(a_timeout_between_messages_costs_nothing)
+BOOST_DATA_TEST_CASE(a_timeout_between_messages_costs_nothing, kTransports, transport)
 {
-    auto [a, b] = connection_pair();
+    auto [a, b] = connection_pair(transport);
     const auto start_ms = now_ms();
     BOOST_TEST((b->receive(50).error().code() == ErrorCode::kTimeout));
     BOOST_TEST(now_ms() - start_ms >= 49u);
@@ -149,9 +151,9 @@ BOOST_AUTO_TEST_CASE(a_timeout_between_messages_costs_nothing)
     BOOST_TEST(b->receive(1'000)->kind == 2);
 }
 
-BOOST_AUTO_TEST_CASE(shutdown_wakes_a_receiver_and_a_sender)
+BOOST_DATA_TEST_CASE(shutdown_wakes_a_receiver_and_a_sender, kTransports, transport)
 {
-    auto [a, b] = connection_pair(60'000);
+    auto [a, b] = connection_pair(transport, 60'000);
     auto data = pattern(kMaxDataBytes);
     const auto vector = vector_over(data);
     std::optional<ErrorCode> sent;
@@ -172,9 +174,9 @@ BOOST_AUTO_TEST_CASE(shutdown_wakes_a_receiver_and_a_sender)
     BOOST_TEST((!b->receive(1'000).ok() || !b->skip_data().ok()));
 }
 
-BOOST_AUTO_TEST_CASE(counts_its_traffic)
+BOOST_DATA_TEST_CASE(counts_its_traffic, kTransports, transport)
 {
-    auto [a, b] = connection_pair();
+    auto [a, b] = connection_pair(transport);
     const auto before = traffic();
     auto data = pattern(1'000);
     const auto vector = vector_over(data);
