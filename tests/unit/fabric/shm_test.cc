@@ -170,16 +170,43 @@ BOOST_AUTO_TEST_CASE(seals_the_memory_it_offers)
 
 BOOST_AUTO_TEST_CASE(a_lying_position_ends_the_connection)
 {
+    // The checksums would find it too, after reading where nothing was written: the message tells which did.
+    const auto is_position = [](const Error& error) {
+        return error.code() == ErrorCode::kCorrupt && error.message().find("a position") != std::string::npos;
+    };
     for (const auto position : kImpossible) {
         Liar reading;
         reading.layout().control[0].written.store(position);
-        BOOST_TEST((reading.connection.receive(1'000).error().code() == ErrorCode::kCorrupt));
+        BOOST_TEST(is_position(reading.connection.receive(1'000).error()));
         BOOST_TEST((reading.connection.receive(0).error().code() == ErrorCode::kUnavailable));
         Liar writing;
         writing.layout().control[1].consumed.store(position);
-        BOOST_TEST((writing.connection.send({.kind = 1, .head = {}, .data = {}}).error().code() ==
-                    ErrorCode::kCorrupt));
+        BOOST_TEST(is_position(writing.connection.send({.kind = 1, .head = {}, .data = {}}).error()));
     }
+}
+
+BOOST_AUTO_TEST_CASE(a_position_beyond_the_ring_in_the_middle_of_data_reads_nothing)
+{
+    Liar liar;
+    FrameHeader header{kFrameMagic, 1, 0, 1, 0, kMaxDataBytes, 0, 0};
+    header.head_crc = head_crc_of(header, {});
+    RingWriter writer{liar.layout().control[0], std::span<std::byte, kRingBytes>{liar.layout().bytes[0]}};
+    const iovec vector{&header, sizeof header};
+    BOOST_REQUIRE(writer.write({&vector, 1}) == sizeof header);
+    BOOST_REQUIRE(liar.connection.receive(1'000).ok());
+    liar.layout().control[0].written.store(sizeof header + kMaxDataBytes);
+    std::vector<std::byte> received(kMaxDataBytes);
+    const auto into = vector_over(received);
+    BOOST_TEST(liar.connection.receive_data({&into, 1}).error().message().find("a position") !=
+               std::string::npos);
+    BOOST_TEST((std::ranges::all_of(received, [](std::byte byte) { return byte == std::byte{}; })));
+}
+
+BOOST_AUTO_TEST_CASE(sending_to_a_peer_that_has_shut_down_says_so)
+{
+    auto [a, b] = connection_pair(Transport::kShm);
+    b->shutdown();
+    BOOST_TEST((a->send({.kind = 1, .head = {}, .data = {}}).error().code() == ErrorCode::kUnavailable));
 }
 
 // Whatever a peer writes where and when, a call returns within its time and nothing is read or written
