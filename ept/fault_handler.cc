@@ -110,7 +110,9 @@ excache::LineWindow FaultHandler::window_around(Line line)
     // While nothing has to make room, neighbours cost next to nothing.
     constexpr std::uint32_t kNeighbours = 16;
     const auto window = state_.streams.on_fault(line, state_.table.size());
-    if (window.count >= kNeighbours || state_.budget.below_high()) return window;
+    // What a sequence brings is a relief that a tortured guest must not have.
+    const bool is_sequence = window.count >= kNeighbours && !state_.options.torture;
+    if (is_sequence || state_.budget.below_high()) return window;
     const auto first = line.value() / kNeighbours * kNeighbours;
     return {first, std::min(kNeighbours, state_.table.size() - first)};
 }

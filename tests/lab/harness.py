@@ -87,11 +87,16 @@ class LabCluster(Cluster):
             else:
                 time.sleep(0.3)
 
-    def run_checker(self, name, arguments, timeout, **options):
-        """A vNode that runs the checker from its initramfs and powers off; returns the checker's JSON."""
+    def run_checker(self, name, arguments, timeout, sample_after=None, **options):
+        """A vNode that runs the checker from its initramfs and powers off; returns the checker's JSON, with the engine's
+        figures when the checker had said `sample_after`: at its end the guest is gone at once."""
         self.create_vnode(name, cmdline=f"console=ttyS0 quiet splitvisor.check={arguments.replace(' ', ',')}", **options)
         console = self.start_vnode(name)
-        check = json.loads(console.expect(CHECKER, timeout).group(1))
+        engine = None
+        if sample_after:
+            console.expect(sample_after, timeout)
+            engine = self.engine(name)
+        check = json.loads(console.expect(CHECKER, timeout).group(1)) | {"engine": engine}
         result = json.loads(console.expect(RESULT, 30).group(1))
         self.wait_for_state(name, "stopped", 60, console)
         console.close()
