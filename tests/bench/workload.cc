@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/text.h"
+#include "tests/bench/program.h"
 #include "tests/bench/workload_bench.h"
 #include "vcpu/kvm.h"
 
@@ -45,24 +46,6 @@ void add_options(CLI::App& app, CommandLine& line)
         ->capture_default_str();
     app.add_flag("--quick", line.quick, "One run of each in a guest of 64 MiB: a self-check, not a measurement");
     app.add_flag("--json", line.json, "Print one JSON object");
-}
-
-Result<ByteCount> parse_excache(std::string_view text, ByteCount memory)
-{
-    if (!text.ends_with('%')) return parse_size(text);
-    const auto percent = parse_number(text.substr(0, text.size() - 1));
-    if (!percent || *percent == 0 || *percent > 100) {
-        return Error{ErrorCode::kInvalid, "'" + std::string{text} + "' is not a part of the memory; write 1% to 100%"};
-    }
-    return PageCount::of(ByteCount{memory.value() / 100 * *percent}).bytes();
-}
-
-Result<ept::Mechanism> parse_mechanism(std::string_view text)
-{
-    if (text == "auto") return ept::Mechanism::kAuto;
-    if (text == "move") return ept::Mechanism::kMove;
-    if (text == "write-protect") return ept::Mechanism::kWriteProtect;
-    return Error{ErrorCode::kInvalid, "'" + std::string{text} + "' is not a mechanism; there are auto, move, write-protect"};
 }
 
 Status complete(CommandLine& line)
@@ -120,22 +103,10 @@ Result<Report> measure(const CommandLine& line, std::string command)
                   .rows = std::move(*rows)};
 }
 
-int fail(const Error& error)
-{
-    std::cerr << "workload: " << error.message() << '\n';
-    return 1;
-}
-
 int run(CommandLine& line, std::string command)
 {
-    if (const auto status = complete(line); !status) return fail(status.error());
-    const auto report = measure(line, std::move(command));
-    if (!report) return fail(report.error());
-    line.json ? print_json(std::cout, *report) : print_table(std::cout, *report);
-    for (const auto& row : report->rows) {
-        if (!row.verified) return fail(Error{ErrorCode::kCorrupt, row.name + " has a wrong result"});
-    }
-    return 0;
+    if (const auto status = complete(line); !status) return finish("workload", status.error(), line.json);
+    return finish("workload", measure(line, std::move(command)), line.json);
 }
 
 }  // namespace
