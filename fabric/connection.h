@@ -14,13 +14,12 @@
 
 namespace splitvisor::fabric {
 
-/// Where a component can be reached: "tcp:HOST:PORT" ("HOST:PORT" means the same), "unix:/path", or
+/// Where a component can be reached: "tcp:HOST:PORT" ("HOST:PORT" means the same), "rdma:HOST:PORT", "unix:/path", or
 /// "shm:/path": memory shared with a process on the same machine, agreed on over a Unix socket at the path.
-/// Further transports (rdma) add a scheme here and an implementation of Connection.
 struct Endpoint {
-    enum class Scheme { kTcp, kUnix, kShm };
+    enum class Scheme { kTcp, kRdma, kUnix, kShm };
     Scheme scheme = Scheme::kTcp;
-    std::string host;  ///< kTcp: name or address; kUnix, kShm: path
+    std::string host;  ///< kTcp, kRdma: name or address; kUnix, kShm: path
     std::uint16_t port = 0;
 
     static Result<Endpoint> parse(std::string_view text);

@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "fabric/rdma.h"
 #include "fabric/shm_rendezvous.h"
 #include "fabric/stream_connection.h"
 
@@ -237,6 +238,8 @@ Result<Endpoint> bound_endpoint(const Fd& socket, Endpoint endpoint)
 
 Result<std::unique_ptr<Connection>> connect(const Endpoint& endpoint, int timeout_ms, int message_limit_ms)
 {
+    if (endpoint.scheme == Endpoint::Scheme::kRdma)
+        return connect_rdma(endpoint, timeout_ms, message_limit_ms);
     const auto address = resolve(endpoint, false);
     if (!address) return address.error();
     auto socket = open_socket(endpoint, *address);
@@ -252,6 +255,7 @@ Result<std::unique_ptr<Connection>> connect(const Endpoint& endpoint, int timeou
 
 Result<std::unique_ptr<Listener>> listen(const Endpoint& endpoint, int message_limit_ms)
 {
+    if (endpoint.scheme == Endpoint::Scheme::kRdma) return listen_rdma(endpoint, message_limit_ms);
     const auto address = resolve(endpoint, true);
     if (!address) return address.error();
     auto socket = open_socket(endpoint, *address);
