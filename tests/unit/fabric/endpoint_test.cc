@@ -8,8 +8,9 @@ BOOST_AUTO_TEST_SUITE(endpoint)
 
 BOOST_AUTO_TEST_CASE(reads_what_it_writes)
 {
-    for (const std::string text : {"tcp:127.0.0.1:7801", "tcp:host-1.example:0", "tcp:[::1]:65535",
-                                   "unix:/run/m1.sock", "shm:/run/m1.sock"}) {
+    for (const std::string text :
+         {"tcp:127.0.0.1:7801", "tcp:host-1.example:0", "tcp:[::1]:65535", "unix:/run/m1.sock", "shm:/run/m1.sock",
+          "rdma:10.77.0.1:7801", "rdma:[fe80::1]:0"}) {
         const auto parsed = Endpoint::parse(text);
         BOOST_REQUIRE_MESSAGE(parsed.ok(), text);
         BOOST_TEST(parsed->to_string() == text);
@@ -54,7 +55,10 @@ BOOST_AUTO_TEST_CASE(refuses_nonsense)
                                     std::string{"unix:/a\0b", 9},
                                     std::string{"[::1:80"},
                                     std::string{"[]:80"},
-                                    std::string{"rdma:host"}}) {
+                                    std::string{"rdma:host"},
+                                    std::string{"rdma:"},
+                                    std::string{"rdma:host:65536"},
+                                    std::string{"rdma:::1:80"}}) {
         const auto parsed = Endpoint::parse(text);
         BOOST_TEST(!parsed.ok(), text);
         if (!parsed) BOOST_TEST((parsed.error().code() == ErrorCode::kInvalid));

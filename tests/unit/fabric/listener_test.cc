@@ -106,6 +106,18 @@ BOOST_AUTO_TEST_CASE(connecting_to_nobody_names_the_endpoint)
     BOOST_TEST(!connect(endpoint_of("tcp:no-such-host.invalid:1"), 100).ok());
 }
 
+BOOST_AUTO_TEST_CASE(says_that_there_is_no_rdma_device)
+{
+    if (std::filesystem::exists("/dev/infiniband/rdma_cm")) return;
+    const auto endpoint = endpoint_of("rdma:127.0.0.1:7801");
+    for (const auto& error : {listen(endpoint).error(), connect(endpoint, 1'000).error()}) {
+        BOOST_TEST((error.code() == ErrorCode::kUnsupported));
+        BOOST_TEST(error.message() == "rdma:127.0.0.1:7801: no RDMA device for it on this host");
+    }
+    BOOST_TEST(
+        (connect(endpoint_of("rdma:no-such-host.invalid:1"), 100).error().code() == ErrorCode::kUnavailable));
+}
+
 BOOST_AUTO_TEST_CASE(connecting_has_a_deadline)
 {
     // A listener whose queue is full and who never accepts: the kernel drops further SYNs.

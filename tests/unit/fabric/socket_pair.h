@@ -6,8 +6,10 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdlib>
 #include <memory>
 #include <ostream>
+#include <thread>
 #include <vector>
 
 #include "base/log.h"
@@ -46,8 +48,28 @@ inline std::array<Mapping, 2> shared_layout()
     return {map(), map()};
 }
 
+/// Connected through the endpoint that SPLITVISOR_TEST_ENDPOINT names (port 0), where it is set: the same tests
+/// then show another transport.
+inline const char* test_endpoint()
+{
+    return std::getenv("SPLITVISOR_TEST_ENDPOINT");
+}
+
+inline ConnectionPair connected_through(const Endpoint& endpoint, int message_limit_ms)
+{
+    auto door = std::move(listen(endpoint, message_limit_ms)).value();
+    ConnectionPair pair;
+    std::thread server{[&] { pair.b = std::move(door->accept()).value(); }};
+    pair.a = std::move(connect(door->endpoint(), 10'000, message_limit_ms)).value();
+    server.join();
+    return pair;
+}
+
 inline ConnectionPair connection_pair(Transport transport, int message_limit_ms = 5'000)
 {
+    if (const char* endpoint = test_endpoint(); endpoint != nullptr) {
+        return connected_through(Endpoint::parse(endpoint).value(), message_limit_ms);
+    }
     auto ends = socket_pair();
     if (transport == Transport::kShm) {
         auto memory = shared_layout();
