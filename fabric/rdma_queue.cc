@@ -34,11 +34,8 @@ constexpr std::uint32_t kWantedInlineBytes = 256;
 constexpr int kPollBatch = 16;
 constexpr std::uint64_t kSpinNs = 50'000;
 constexpr std::uint64_t kLingerMs = 200;
-/// How often an idle side asks its adapter whether the peer's still answers.
-constexpr int kProbeMs = 30'000;
 
 constexpr std::uint64_t kSendFlag = std::uint64_t{1} << 63;
-constexpr std::uint64_t kProbeFlag = std::uint64_t{1} << 62;
 
 /// A completion says what it sets free: so many requests, so many slots.
 std::uint64_t send_id(std::uint32_t requests, std::uint32_t slots)
@@ -216,7 +213,6 @@ void RdmaQueue::take_send(const ibv_wc& completion)
 {
     sends_in_flight_ -= static_cast<std::uint32_t>(completion.wr_id & 0xffff);
     slots_in_use_ -= static_cast<std::uint32_t>(completion.wr_id >> 16 & 0xffff);
-    if ((completion.wr_id & kProbeFlag) != 0) probing_ = false;
     wake(Side::kSender);
 }
 
@@ -288,26 +284,6 @@ void RdmaQueue::return_credits()
     if (owed_ < buffers_ / 2 || !failure().empty()) return;
     // One request stays free for finish. Where there is none left the next completion brings us here again.
     if (sends_in_flight_ < buffers_ + kSpareSends - 1) post_send(0, false);
-}
-
-/// A WRITE of nothing, which names no memory: the peer's adapter answers it without its program, or the
-/// retries run out and the queue fails. So a machine that vanished is noticed by a side that only listens.
-void RdmaQueue::probe_peer()
-{
-    if (probing_ || !failure().empty() || sends_in_flight_ >= buffers_ + kSpareSends - 1) return;
-    ibv_send_wr request{};
-    request.wr_id = send_id(unsignalled_sends_ + 1, unsignalled_slots_) | kProbeFlag;
-    request.opcode = IBV_WR_RDMA_WRITE;
-    request.send_flags = IBV_SEND_SIGNALED;
-    ibv_send_wr* refused = nullptr;
-    if (::ibv_post_send(pair_->qp, &request, &refused) != 0) {
-        fail("a probe was refused");
-        return;
-    }
-    probing_ = true;
-    ++sends_in_flight_;
-    unsignalled_sends_ = 0;
-    unsignalled_slots_ = 0;
 }
 
 std::size_t RdmaQueue::write(std::span<const iovec> from)
@@ -390,15 +366,18 @@ bool RdmaQueue::wait(Side side, std::uint64_t deadline_ms)
 {
     while (prepare_sleep(side)) {
         const auto now = now_ms();
-        const auto left = deadline_ms <= now ? 0 : std::min<std::uint64_t>(deadline_ms - now, kProbeMs);
+        const auto left = deadline_ms <= now ? 0 : std::min<std::uint64_t>(deadline_ms - now, INT_MAX);
         std::array<pollfd, 3> waiting{
             {{completions_->fd, POLLIN, 0}, {channel_->fd, POLLIN, 0}, {waiter(side).wake.fd(), POLLIN, 0}}};
         const int count = ::poll(waiting.data(), waiting.size(), static_cast<int>(left));
         if (count < 0 && errno != EINTR) fail("poll failed");
         waiter(side).wake.drain();
         if (count > 0 && waiting[1].revents != 0) take_cm_events();
-        end_sleep(side, count > 0 && waiting[0].revents != 0, count == 0 && left == kProbeMs);
-        if (count == 0 && left == 0) return false;
+        end_sleep(side, count > 0 && waiting[0].revents != 0);
+        if (left > 0) continue;
+        const std::lock_guard lock{mutex_};
+        poll_completions();
+        return ready(side);
     }
     return true;
 }
@@ -415,11 +394,10 @@ bool RdmaQueue::prepare_sleep(Side side)
     return waiter(side).sleeping;
 }
 
-void RdmaQueue::end_sleep(Side side, bool completions, bool timed_out)
+void RdmaQueue::end_sleep(Side side, bool completions)
 {
     const std::lock_guard lock{mutex_};
     waiter(side).sleeping = false;
-    if (timed_out) probe_peer();
     if (!completions) return;
     ibv_cq* queue = nullptr;
     void* context = nullptr;

@@ -81,14 +81,13 @@ class RdmaQueue {
     void post_receive(std::uint32_t buffer);
     bool post_send(std::size_t bytes, bool signalled);
     void return_credits();
-    void probe_peer();
     [[nodiscard]] bool ready(Side side) const;
     [[nodiscard]] bool can_send() const;
     void wake(Side side);
 
     [[nodiscard]] bool wait(Side side, std::uint64_t deadline_ms);
     [[nodiscard]] bool prepare_sleep(Side side);
-    void end_sleep(Side side, bool completions, bool timed_out);
+    void end_sleep(Side side, bool completions);
     void take_cm_events();
     void disconnect();
     void linger();
@@ -125,7 +124,6 @@ class RdmaQueue {
     std::uint32_t sends_in_flight_ = 0;
     std::uint32_t unsignalled_sends_ = 0;  ///< since the last that asks for a completion
     std::uint32_t unsignalled_slots_ = 0;
-    bool probing_ = false;
     std::vector<Chunk> arrived_;  ///< a ring: [first_, first_ + arrived_count_)
     std::uint32_t first_ = 0;
     std::uint32_t arrived_count_ = 0;
