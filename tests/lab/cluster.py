@@ -74,9 +74,10 @@ class Cluster:
 
     folder: keeps their state (a real disk: in the lab, LAB_SCRATCH); volumes' images are offered from folder/storage/images.
     out:    gets their logs.
+    memory_host: where the mComponents listen, an endpoint without its port: rdma:10.77.0.1, say.
     """
 
-    def __init__(self, folder, out, build=None, memory_components=2, memory_capacity="1G", port_offset=0):
+    def __init__(self, folder, out, build=None, memory_components=2, memory_capacity="1G", port_offset=0, memory_host="127.0.0.1"):
         self.build = pathlib.Path(build or os.environ.get("SPLITVISOR_BUILD") or CHECKOUT / "build")
         self.folder, self.out = pathlib.Path(folder), pathlib.Path(out)
         self.controller_folder = self.folder / "controller"
@@ -90,13 +91,13 @@ class Cluster:
         for path in (self.controller_folder, self.storage_folder / "images", self.kernel_folder, self.run_folder, self.out):
             path.mkdir(parents=True, exist_ok=True)
         self.daemons = {}
-        self.describe(memory_components, memory_capacity, port_offset)
+        self.describe(memory_components, memory_capacity, port_offset, memory_host)
 
-    def describe(self, memory_components, memory_capacity, port_offset):
+    def describe(self, memory_components, memory_capacity, port_offset, memory_host):
         self.add("controller", "vnode-controller", "--state", self.controller_folder,
                  "--listen", f"127.0.0.1:{self.rest_port}", "--listen-control", f"127.0.0.1:{self.control_port}")
         for index in range(1, memory_components + 1):
-            self.add_component("mcomponentd", f"m{index}", "--listen", f"127.0.0.1:{MEMORY_PORT + port_offset + index - 1}",
+            self.add_component("mcomponentd", f"m{index}", "--listen", f"{memory_host}:{MEMORY_PORT + port_offset + index - 1}",
                                "--capacity", memory_capacity)
         self.add_component("scomponentd", "s1", "--listen", f"127.0.0.1:{STORAGE_PORT + port_offset}", "--dir", self.storage_folder)
         self.add_component("pcomponentd", "p1", "--run-dir", self.run_folder, "--kernels", self.kernel_folder,
