@@ -154,7 +154,7 @@ int main(int argc, char** argv)
     namespace remote_mem = splitvisor::remote_mem;
     remote_mem::Flags flags;
     CLI::App app{"The memory monitor: lends this machine's memory to vNodes.", "mcomponentd"};
-    app.add_option("--listen", flags.listen, "where VMMs connect: tcp:HOST:PORT, unix:/PATH or shm:/PATH")->required();
+    app.add_option("--listen", flags.listen, "where VMMs connect: tcp:HOST:PORT, rdma:HOST:PORT, unix:/PATH or shm:/PATH")->required();
     app.add_option("--advertise", flags.advertise, "where VMMs reach it, if not at --listen");
     app.add_option("--capacity", flags.capacity,
                    "the memory it lends, as 8G; 0.4 % more are taken for bookkeeping")

@@ -139,7 +139,7 @@ int main(int argc, char** argv)
     namespace vstore = splitvisor::vstore;
     vstore::Flags flags;
     CLI::App app{"The storage monitor: lends this machine's storage to vNodes.", "scomponentd"};
-    app.add_option("--listen", flags.listen, "where VMMs connect: tcp:HOST:PORT, unix:/PATH or shm:/PATH")->required();
+    app.add_option("--listen", flags.listen, "where VMMs connect: tcp:HOST:PORT, rdma:HOST:PORT, unix:/PATH or shm:/PATH")->required();
     app.add_option("--advertise", flags.advertise, "where VMMs reach it, if not at --listen");
     app.add_option("--dir", flags.directory, "directory of volumes and images")->required();
     app.add_option("--capacity", flags.capacity,
