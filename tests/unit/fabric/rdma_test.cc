@@ -135,14 +135,14 @@ BOOST_AUTO_TEST_CASE(connecting_has_a_deadline)
 
 BOOST_AUTO_TEST_CASE(names_its_peer)
 {
-    auto [a, b] = connection_pair();
+    auto [a, b] = connection_pair(Transport::kStream);
     BOOST_TEST(a->peer().starts_with("rdma:"));
     BOOST_TEST(b->peer().starts_with("rdma:"));
 }
 
 BOOST_AUTO_TEST_CASE(carries_large_messages_both_ways_at_once)
 {
-    auto [a, b] = connection_pair(30'000);
+    auto [a, b] = connection_pair(Transport::kStream, 30'000);
     auto data = pattern(kMaxDataBytes);
     const auto vector = vector_over(data);
     std::atomic<int> wrong{0};
@@ -171,7 +171,7 @@ BOOST_AUTO_TEST_CASE(carries_large_messages_both_ways_at_once)
 // Far more messages than buffers, all one way: the credits must come back without any traffic of the other's.
 BOOST_AUTO_TEST_CASE(credits_come_back_without_replies)
 {
-    auto [a, b] = connection_pair(20'000);
+    auto [a, b] = connection_pair(Transport::kStream, 20'000);
     std::thread sender{[&, &end = *a] {
         for (std::uint64_t id = 0; id < 3'000; ++id) {
             if (!end.send({.kind = 1, .request_id = id, .head = bytes_of(id), .data = {}})) break;
@@ -217,7 +217,7 @@ BOOST_AUTO_TEST_CASE(serves_many_connections)
 
 BOOST_AUTO_TEST_CASE(last_words_arrive_before_the_end)
 {
-    auto [a, b] = connection_pair();
+    auto [a, b] = connection_pair(Transport::kStream);
     auto data = pattern(100'000);
     const auto vector = vector_over(data);
     BOOST_REQUIRE(b->send({.kind = 9, .head = {}, .data = {&vector, 1}}).ok());
@@ -234,7 +234,7 @@ BOOST_AUTO_TEST_CASE(last_words_arrive_before_the_end)
 
 BOOST_AUTO_TEST_CASE(a_peer_that_takes_nothing_loses_the_connection)
 {
-    auto [a, b] = connection_pair(500);
+    auto [a, b] = connection_pair(Transport::kStream, 500);
     auto data = pattern(kMaxDataBytes);
     const auto vector = vector_over(data);
     const auto start_ms = now_ms();
