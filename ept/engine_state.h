@@ -77,6 +77,7 @@ struct EngineState {
     EngineOptions options;
     Mapping guest;
     Userfault userfault;
+    std::atomic<bool> somebody_spins{false};  ///< of the fault handlers
     excache::LineTable table;
     excache::LineBudget budget;
     excache::AdmissionList admissions;

@@ -24,19 +24,23 @@ std::size_t run_length(std::span<const Line> lines, std::size_t first)
 Result<std::unique_ptr<FaultHandler>> FaultHandler::create(EngineState& state, Withdrawal* withdrawal,
                                                            std::unique_ptr<remote_mem::PageSession> session)
 {
+    auto reader = UserfaultReader::create(state.userfault, state.somebody_spins);
+    if (!reader) return reader.error();
     auto landing = Mapping::anonymous(PageCount{kGroup}.bytes());
     if (!landing) return landing.error();
     auto zeros = Mapping::anonymous(PageCount{kGroup}.bytes());
     if (!zeros) return zeros.error();
     return std::unique_ptr<FaultHandler>{
-        new FaultHandler{state, withdrawal, std::move(session), std::move(*landing), std::move(*zeros)}};
+        new FaultHandler{state, withdrawal, std::move(session), std::move(*reader), std::move(*landing), std::move(*zeros)}};
 }
 
 FaultHandler::FaultHandler(EngineState& state, Withdrawal* withdrawal,
-                           std::unique_ptr<remote_mem::PageSession> session, Mapping landing, Mapping zeros)
+                           std::unique_ptr<remote_mem::PageSession> session, UserfaultReader reader, Mapping landing,
+                           Mapping zeros)
     : state_{state},
       withdrawal_{withdrawal},
       session_{std::move(session)},
+      reader_{std::move(reader)},
       landing_{std::move(landing)},
       zeros_{std::move(zeros)}
 {
@@ -45,7 +49,7 @@ FaultHandler::FaultHandler(EngineState& state, Withdrawal* withdrawal,
 void FaultHandler::run()
 {
     while (!state_.stopping()) {
-        const auto event = state_.userfault.read_event();
+        const auto event = reader_.next();
         if (!event) return state_.fail(event.error());
         if (*event) serve(**event);
     }
@@ -107,12 +111,12 @@ bool FaultHandler::serve_as(Line line, LineState seen)
 
 excache::LineWindow FaultHandler::window_around(Line line)
 {
-    // While nothing has to make room, neighbours cost next to nothing.
+    // While nothing has to make room for them, neighbours cost next to nothing.
     constexpr std::uint32_t kNeighbours = 16;
     const auto window = state_.streams.on_fault(line, state_.table.size());
     // What a sequence brings is a relief that a tortured guest must not have.
     const bool is_sequence = window.count >= kNeighbours && !state_.options.torture;
-    if (is_sequence || state_.budget.below_high()) return window;
+    if (is_sequence || !state_.budget.plenty()) return window;
     const auto first = line.value() / kNeighbours * kNeighbours;
     return {first, std::min(kNeighbours, state_.table.size() - first)};
 }

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <sched.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -93,6 +94,38 @@ Result<std::optional<UserfaultEvent>> Userfault::read_event()
     return std::optional{UserfaultEvent{
         .address = reinterpret_cast<std::byte*>(message.arg.pagefault.address & ~std::uint64_t{kPageBytes - 1}),
         .write_protected = (message.arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WP) != 0}};
+}
+
+Result<UserfaultReader> UserfaultReader::create(Userfault& userfault, std::atomic<bool>& somebody_spins)
+{
+    const int fd = userfault.fd_.get();
+    const int flags = ::fcntl(fd, F_GETFL);
+    if (flags < 0 || ::fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0) return Error::from_errno("fcntl of userfaultfd");
+    Fd epoll{::epoll_create1(EPOLL_CLOEXEC)};
+    if (!epoll.valid()) return Error::from_errno("epoll_create1");
+    epoll_event wanted{.events = EPOLLIN | EPOLLEXCLUSIVE, .data = {}};
+    if (::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, fd, &wanted) != 0) return Error::from_errno("epoll_ctl of userfaultfd");
+    return UserfaultReader{userfault, somebody_spins, std::move(epoll)};
+}
+
+Result<std::optional<UserfaultEvent>> UserfaultReader::next()
+{
+    auto event = userfault_->read_event();
+    const auto is_settled = [&event] { return !event || *event; };
+    if (is_settled()) return event;
+    if (spinner_.worthwhile() && !somebody_spins_->exchange(true, std::memory_order_acq_rel)) {
+        (void)spinner_.poll([&] {
+            event = userfault_->read_event();
+            return is_settled();
+        });
+        somebody_spins_->store(false, std::memory_order_release);
+        if (is_settled()) return event;
+    }
+    const auto start_ns = now_ns();
+    epoll_event ready{};
+    if (::epoll_wait(epoll_.get(), &ready, 1, -1) < 0 && errno != EINTR) return Error::from_errno("epoll_wait");
+    spinner_.slept(now_ns() - start_ns);
+    return userfault_->read_event();
 }
 
 Status Userfault::copy(std::byte* to, const std::byte* from, PageCount pages)

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -7,6 +8,7 @@
 
 #include "base/fd.h"
 #include "base/result.h"
+#include "base/spinner.h"
 #include "base/units.h"
 
 namespace splitvisor::ept {
@@ -50,9 +52,31 @@ class Userfault {
     [[nodiscard]] PageCount move(std::byte* to, std::byte* from, PageCount pages);
 
   private:
+    friend class UserfaultReader;
     Userfault(Fd fd, UserfaultFeatures features) : fd_{std::move(fd)}, features_{features} {}
     Fd fd_;
     UserfaultFeatures features_;
+};
+
+/// One of several threads that wait for events of a userfaultfd: each event wakes one of them, where a blocking read would
+/// wake them all, and one at a time polls for a moment before it sleeps. From the first reader on, Userfault::read_event() does not block.
+class UserfaultReader {
+  public:
+    /// `userfault` and `somebody_spins`, which all its readers share, outlive it.
+    static Result<UserfaultReader> create(Userfault& userfault, std::atomic<bool>& somebody_spins);
+
+    /// Waits for the next event. Nothing where a signal interrupted the wait, or another reader was quicker.
+    [[nodiscard]] Result<std::optional<UserfaultEvent>> next();
+
+  private:
+    UserfaultReader(Userfault& userfault, std::atomic<bool>& somebody_spins, Fd epoll)
+        : userfault_{&userfault}, somebody_spins_{&somebody_spins}, epoll_{std::move(epoll)}
+    {
+    }
+    Userfault* userfault_;
+    std::atomic<bool>* somebody_spins_;
+    Fd epoll_;
+    Spinner spinner_;
 };
 
 }  // namespace splitvisor::ept

@@ -19,18 +19,19 @@ bool FaultStreams::continues(const Stream& stream, std::uint32_t line)
     // Wraps to a huge number where the line lies on the other side.
     const auto up = line - stream.next;
     const auto down = stream.next - line;
-    const auto reach = kSlack + stream.window;
     switch (stream.direction) {
-    case Direction::kUp: return up <= reach;
-    case Direction::kDown: return down <= reach;
+    case Direction::kUp: return up <= kSlack;
+    case Direction::kDown: return down <= kSlack;
     case Direction::kUnknown: return (up != 0 && up <= kSlack) || (down != 0 && down <= kSlack);
     }
     return false;
 }
 
-/// A line of the window that was brought last: it was in another state than the others, or has left again.
+/// A line of the window that was brought last, and lately: it was in another state than the others. Older windows are only
+/// places where random faults fall into.
 bool FaultStreams::is_inside(const Stream& stream, std::uint32_t line)
 {
+    if (stream.direction != Direction::kUnknown && stream.credit < kMostCredit) return false;
     switch (stream.direction) {
     case Direction::kUp: return stream.next - line - 1 < stream.window;
     case Direction::kDown: return line - stream.next - 1 < stream.window;

@@ -70,6 +70,9 @@ class LineBudget {
         return left > kept ? left - kept : 0;
     }
 
+    /// More room than an evictor at work ever leaves: the ExCache was not full yet, or much was forgotten.
+    [[nodiscard]] bool plenty() const { return !evicts() || available() > 4 * low_ + kBatch; }
+
     /// Below the low watermark the evictor starts; it stops at the high one.
     [[nodiscard]] bool below_low() const { return evicts() && available() < low_; }
     [[nodiscard]] bool below_high() const { return evicts() && available() < 2 * low_; }

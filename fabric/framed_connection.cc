@@ -1,7 +1,5 @@
 #include "fabric/framed_connection.h"
 
-#include <sched.h>
-
 #include <algorithm>
 #include <array>
 
@@ -13,11 +11,6 @@ namespace splitvisor::fabric {
 namespace {
 
 constexpr std::size_t kSkipBytes = 16 * 1024;
-/// How long a wait for bytes polls before it sleeps: as long as a sleep and a wake-up would take. A reply
-/// over loopback is here after 8 us where both ends spin and after 45 to 50 us where both sleep.
-constexpr std::uint64_t kSpinNs = 50'000;
-/// So many waits in a row for which spinning was too short end it, so that an idle connection costs nothing.
-constexpr int kMaxSpinCredit = 8;
 
 std::atomic<std::uint64_t> sent_bytes{0};
 std::atomic<std::uint64_t> received_bytes{0};
@@ -91,31 +84,16 @@ Error FramedConnection::late() const
     return Error{ErrorCode::kTimeout, peer_ + ": nothing within the deadline"};
 }
 
-/// Spins as long as recent waits were short. The yield gives the processor to whoever has work, the peer
-/// perhaps.
-bool FramedConnection::spin_for_input()
-{
-    const auto end_ns = now_ns() + kSpinNs;
-    do {
-        if (input_ready()) return true;
-        ::sched_yield();
-    } while (now_ns() < end_ns);
-    return false;
-}
-
 Status FramedConnection::wait_for_input(std::uint64_t deadline_ms)
 {
     if (deadline_ms <= now_ms()) return sleep_for_input(deadline_ms);
-    if (spin_credit_ > 0) {
-        const bool arrived = spin_for_input();
-        spin_credit_ = std::min(spin_credit_ + (arrived ? 1 : -1), kMaxSpinCredit);
-        if (arrived) return {};
+    if (spinner_.worthwhile()) {
+        if (spinner_.poll([this] { return input_ready(); })) return {};
         return sleep_for_input(deadline_ms);
     }
     const auto start_ns = now_ns();
     SPLITVISOR_TRY(sleep_for_input(deadline_ms));
-    // The wake-up is part of what was measured, hence twice.
-    if (now_ns() - start_ns < 2 * kSpinNs) ++spin_credit_;
+    spinner_.slept(now_ns() - start_ns);
     return {};
 }
 

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "base/spinner.h"
 #include "fabric/connection.h"
 #include "fabric/frame.h"
 
@@ -47,7 +48,6 @@ class FramedConnection : public Connection {
 
   private:
     [[nodiscard]] Status wait_for_input(std::uint64_t deadline_ms);
-    [[nodiscard]] bool spin_for_input();
     [[nodiscard]] Status send_all(std::span<iovec> vectors);
     [[nodiscard]] Status fill_buffer(std::size_t needed, std::uint64_t deadline_ms);
     [[nodiscard]] Result<std::size_t> read_now(std::span<iovec> into, std::uint64_t deadline_ms);
@@ -74,7 +74,7 @@ class FramedConnection : public Connection {
     std::vector<iovec> receive_vectors_;
     std::size_t pending_data_bytes_ = 0;  ///< of the last message, neither fetched nor skipped yet
     std::uint32_t pending_data_crc_ = 0;
-    int spin_credit_ = 1;  ///< above 0: the next wait spins before it sleeps
+    Spinner spinner_;
 };
 
 }  // namespace splitvisor::fabric
