@@ -15,7 +15,7 @@ namespace {
 
 struct CommandLine {
     std::string workload = "all";
-    std::string memory = "512M";
+    std::string memory = "128M";
     std::string excache = "25%";
     std::string backing = "tcp";
     std::string mechanism = "auto";
