@@ -1,11 +1,9 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
-#include <iostream>
 #include <string>
 
 #include "base/log.h"
-#include "base/text.h"
 #include "tests/bench/fault_bench.h"
 #include "tests/bench/program.h"
 
@@ -17,13 +15,9 @@ namespace {
 constexpr unsigned kLimitSeconds = 300;
 
 struct CommandLine {
+    CommonFlags common;
     std::string transport = "all";
-    std::string memory = "128M";
-    std::string excache = "25%";
-    std::string mechanism = "auto";
     FaultOptions options;
-    bool quick = false;
-    bool json = false;
 };
 
 void add_options(CLI::App& app, CommandLine& line)
@@ -32,35 +26,19 @@ void add_options(CLI::App& app, CommandLine& line)
     for (const auto& transport : transports()) names += ", " + std::string{transport.name};
     auto& options = line.options;
     app.add_option("--transport", line.transport, "One of: " + names)->capture_default_str();
-    app.add_option("--memory", line.memory, "Memory of each side")->capture_default_str();
-    app.add_option("--excache", line.excache, "Local part of it: a size or a percentage")->capture_default_str();
-    app.add_option("--mechanism", line.mechanism, "How pages are withdrawn: auto, move, write-protect")
-        ->capture_default_str();
-    app.add_option("--handlers", options.handlers, "Fault handler threads")->capture_default_str();
-    app.add_option("--runs", options.runs, "Runs of each side")->check(CLI::Range(1, 1000))->capture_default_str();
     app.add_option("--faults", options.faults, "Faults of each run")->check(CLI::Range(1, 100'000))->capture_default_str();
-    app.add_option("--seed", options.seed, "Of all random numbers")->capture_default_str();
-    app.add_flag("--quick", line.quick, "One short run of each in 24 MiB: a self-check, not a measurement");
-    app.add_flag("--json", line.json, "Print one JSON object");
+    add_common_options(app, line.common, options.engine, options.runs, options.seed, "One short run of each in 24 MiB");
 }
 
 Status complete(CommandLine& line)
 {
     auto& options = line.options;
-    if (line.quick) {
-        line.memory = "24M";
+    if (line.common.quick) {
+        line.common.memory = "24M";
         options.runs = 1;
         options.faults = 200;
     }
-    const auto memory = parse_size(line.memory);
-    if (!memory) return memory.error();
-    const auto excache = parse_excache(line.excache, *memory);
-    if (!excache) return excache.error();
-    const auto mechanism = parse_mechanism(line.mechanism);
-    if (!mechanism) return mechanism.error();
-    options.memory = *memory;
-    options.excache = *excache;
-    options.mechanism = *mechanism;
+    SPLITVISOR_TRY(settle(line.common, options.engine));
     if (line.transport == "all") {
         options.transports.assign(transports().begin(), transports().end());
         return {};
@@ -75,17 +53,12 @@ Result<Report> measure(CommandLine& line, std::string command)
 {
     SPLITVISOR_TRY(complete(line));
     const auto& options = line.options;
-    FaultBench bench{options, [](const std::string& text) { std::cerr << "fault: " << text << '\n'; }};
+    FaultBench bench{options, tell_as("fault")};
     auto rows = bench.run();
     if (!rows) return rows.error();
-    return Report{.bench = "fault",
-                  .command = std::move(command),
-                  .settings = {{"memory", format_size(options.memory)},
-                               {"excache", format_size(options.excache)},
-                               {"mechanism", line.mechanism},
-                               {"handlers", std::to_string(options.handlers)},
-                               {"faults", std::to_string(options.faults)}},
-                  .rows = std::move(*rows)};
+    auto settings = settings_of(line.common, options.engine);
+    settings.emplace_back("faults", std::to_string(options.faults));
+    return Report{.bench = "fault", .command = std::move(command), .settings = std::move(settings), .rows = std::move(*rows)};
 }
 
 }  // namespace
@@ -102,5 +75,5 @@ int main(int argc, char** argv)
     bench::add_options(app, line);
     CLI11_PARSE(app, argc, argv);
     ::alarm(bench::kLimitSeconds);
-    return bench::finish("fault", bench::measure(line, bench::command_line({argv, static_cast<std::size_t>(argc)})), line.json);
+    return bench::finish("fault", bench::measure(line, bench::command_line({argv, static_cast<std::size_t>(argc)})), line.common.json);
 }

@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/mapping.h"
 #include "ept/userfault.h"
+#include "tests/bench/pagers.h"
 
 namespace splitvisor::bench {
 namespace {
@@ -143,16 +144,15 @@ class Floor {
 /// Both pagers and the floor over one transport, filled and ready.
 struct Sides {
     std::unique_ptr<Backing> backing;
-    std::unique_ptr<PagedMemory> ours;
-    std::unique_ptr<PagedMemory> textbook;
+    Pagers pagers;
     std::vector<std::unique_ptr<Floor>> floors;  ///< one for each way of waiting
 };
 
 Result<Sides> make_sides(const Transport& transport, const FaultOptions& options)
 {
-    auto backing = make_backing(transport.backing, options.memory);
+    auto backing = make_backing(transport.backing, options.engine.memory);
     if (!backing) return backing.error();
-    auto textbook_remote = make_plain_remote(transport.textbook, options.memory);
+    auto textbook_remote = make_plain_remote(transport.textbook, options.engine.memory);
     if (!textbook_remote) return textbook_remote.error();
     std::vector<std::unique_ptr<Floor>> floors;
     for (const auto kind : transport.floors) {
@@ -163,20 +163,9 @@ Result<Sides> make_sides(const Transport& transport, const FaultOptions& options
         floors.push_back(std::move(*floor));
     }
     // All servers are processes by now; what follows starts threads.
-    auto textbook =
-        make_textbook_pager(options.memory, PageCount::of(options.excache), std::move(*textbook_remote));
-    if (!textbook) return textbook.error();
-    auto store = (*backing)->open(options.memory);
-    if (!store) return store.error();
-    auto ours = make_engine_memory({.memory = options.memory,
-                                    .excache = options.excache,
-                                    .handlers = options.handlers,
-                                    .mechanism = options.mechanism},
-                                   std::move(*store));
-    if (!ours) return ours.error();
-    stamp_all((*textbook)->memory());
-    stamp_all((*ours)->memory());
-    return Sides{std::move(*backing), std::move(*ours), std::move(*textbook), std::move(floors)};
+    auto pagers = make_pagers(options.engine, **backing, std::move(*textbook_remote));
+    if (!pagers) return pagers.error();
+    return Sides{std::move(*backing), std::move(*pagers), std::move(floors)};
 }
 
 /// All runs of one side.
@@ -274,8 +263,8 @@ Status FaultBench::measure(const Transport& transport, std::vector<Row>& rows)
         // They take turns at being first: whoever comes later finds other caches and clocks.
         for (std::uint32_t turn = 0; turn < 3; ++turn) {
             switch ((turn + i) % 3) {
-            case 0: SPLITVISOR_TRY(run_pager(*sides->ours, "", dice, options_, ours)); break;
-            case 1: SPLITVISOR_TRY(run_pager(*sides->textbook, "baseline_", dice, options_, textbook)); break;
+            case 0: SPLITVISOR_TRY(run_pager(*sides->pagers.ours, "", dice, options_, ours)); break;
+            case 1: SPLITVISOR_TRY(run_pager(*sides->pagers.textbook, "baseline_", dice, options_, textbook)); break;
             default: SPLITVISOR_TRY(run_floors(sides->floors, dice, options_, floor));
             }
         }

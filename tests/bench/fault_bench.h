@@ -29,10 +29,7 @@ struct Transport {
 
 struct FaultOptions {
     std::vector<Transport> transports;
-    ByteCount memory{128 * kMiB};
-    ByteCount excache{32 * kMiB};
-    ept::Mechanism mechanism = ept::Mechanism::kAuto;
-    std::uint32_t handlers = 2;
+    ept::EngineOptions engine{.memory = ByteCount{128 * kMiB}, .excache = ByteCount{32 * kMiB}};
     std::uint32_t runs = 9;
     std::uint32_t faults = 2000;  ///< of each run of each side
     std::uint64_t seed = 1;

@@ -44,8 +44,7 @@ BOOST_AUTO_TEST_CASE(a_stamp_tells_a_page_from_others_and_from_half_a_page)
 BOOST_AUTO_TEST_CASE(fault_measures_every_transport)
 {
     const FaultOptions options{.transports = {transports().begin(), transports().end()},
-                               .memory = ByteCount{24 * kMiB},
-                               .excache = ByteCount{6 * kMiB},
+                               .engine = {.memory = ByteCount{24 * kMiB}, .excache = ByteCount{6 * kMiB}},
                                .runs = 2,
                                .faults = 50};
     expect_rows(FaultBench{options, kSilent}.run(), {"fault.tcp.textbook", "fault.tcp.floor", "fault.inprocess.textbook",
@@ -54,8 +53,7 @@ BOOST_AUTO_TEST_CASE(fault_measures_every_transport)
 
 BOOST_AUTO_TEST_CASE(throughput_measures_with_two_threads)
 {
-    const ThroughputOptions options{.memory = ByteCount{24 * kMiB},
-                                    .excache = ByteCount{6 * kMiB},
+    const ThroughputOptions options{.engine = {.memory = ByteCount{24 * kMiB}, .excache = ByteCount{6 * kMiB}},
                                     .threads = 2,
                                     .runs = 1,
                                     .run_ms = 50};

@@ -8,9 +8,8 @@
 #include "base/thread.h"
 #include "tests/bench/backing.h"
 #include "tests/bench/in_process_store.h"
-#include "tests/bench/paged_memory.h"
+#include "tests/bench/pagers.h"
 #include "tests/bench/stream_server.h"
-#include "tests/bench/textbook_pager.h"
 
 namespace splitvisor::bench {
 namespace {
@@ -105,20 +104,18 @@ Outcome fill(std::span<std::byte> memory, const ThroughputOptions& options)
 
 Result<Outcome> fill_through_engine(const ThroughputOptions& options)
 {
-    auto store = make_in_process_store(options.memory);
+    auto store = make_in_process_store(options.engine.memory);
     if (!store) return store.error();
-    const auto engine = make_engine_memory({.memory = options.memory,
-                                            .excache = options.memory,
-                                            .handlers = options.handlers,
-                                            .mechanism = options.mechanism},
-                                           std::move(*store));
+    auto all_local = options.engine;
+    all_local.excache = all_local.memory;
+    const auto engine = make_engine_memory(all_local, std::move(*store));
     if (!engine) return engine.error();
     return fill((*engine)->memory(), options);
 }
 
 Result<Outcome> fill_local(const ThroughputOptions& options)
 {
-    const auto memory = Mapping::anonymous(options.memory);
+    const auto memory = Mapping::anonymous(options.engine.memory);
     if (!memory) return memory.error();
     return fill(memory->bytes(), options);
 }
@@ -144,42 +141,30 @@ Row make_row(std::string name, const Runs& ours, const Runs& baseline)
 struct Sides {
     std::unique_ptr<Backing> backing;
     std::unique_ptr<StreamServer> stream_server;
-    std::unique_ptr<PagedMemory> ours;
-    std::unique_ptr<PagedMemory> textbook;
+    Pagers pagers;
     std::vector<std::unique_ptr<StreamClient>> clients;
 };
 
 Result<Sides> make_sides(const ThroughputOptions& options)
 {
-    auto backing = make_backing(BackingKind::kTcp, options.memory);
+    auto backing = make_backing(BackingKind::kTcp, options.engine.memory);
     if (!backing) return backing.error();
-    auto remote = make_plain_remote(PlainKind::kTcpSleeping, options.memory);
+    auto remote = make_plain_remote(PlainKind::kTcpSleeping, options.engine.memory);
     if (!remote) return remote.error();
-    auto server = StreamServer::start(options.memory);
+    auto server = StreamServer::start(options.engine.memory);
     if (!server) return server.error();
     // All servers are processes by now; what follows starts threads.
     Sides sides;
     sides.stream_server = std::make_unique<StreamServer>(std::move(*server));
     for (std::uint32_t i = 0; i < options.threads; ++i) {
-        auto client = StreamClient::connect(*sides.stream_server, options.memory);
+        auto client = StreamClient::connect(*sides.stream_server, options.engine.memory);
         if (!client) return client.error();
         sides.clients.push_back(std::move(*client));
     }
-    auto textbook = make_textbook_pager(options.memory, PageCount::of(options.excache), std::move(*remote));
-    if (!textbook) return textbook.error();
-    auto store = (*backing)->open(options.memory);
-    if (!store) return store.error();
-    auto ours = make_engine_memory({.memory = options.memory,
-                                    .excache = options.excache,
-                                    .handlers = options.handlers,
-                                    .mechanism = options.mechanism},
-                                   std::move(*store));
-    if (!ours) return ours.error();
+    auto pagers = make_pagers(options.engine, **backing, std::move(*remote));
+    if (!pagers) return pagers.error();
     sides.backing = std::move(*backing);
-    sides.textbook = std::move(*textbook);
-    sides.ours = std::move(*ours);
-    stamp_all(sides.textbook->memory());
-    stamp_all(sides.ours->memory());
+    sides.pagers = std::move(*pagers);
     return sides;
 }
 
@@ -206,11 +191,11 @@ Status ThroughputBench::measure_tcp(std::vector<Row>& rows)
     Runs ours, textbook, streamed, ours_random, textbook_random;
     for (std::uint32_t i = 0; i < options_.runs; ++i) {
         progress_("run " + std::to_string(i + 1) + " of " + std::to_string(options_.runs));
-        ours.add(scan(sides->ours->memory(), options_));
+        ours.add(scan(sides->pagers.ours->memory(), options_));
         streamed.add(stream(sides->clients, options_));
-        textbook.add(scan(sides->textbook->memory(), options_));
-        textbook_random.add(read_at_random(sides->textbook->memory(), options_, options_.seed + i));
-        ours_random.add(read_at_random(sides->ours->memory(), options_, options_.seed + i));
+        textbook.add(scan(sides->pagers.textbook->memory(), options_));
+        textbook_random.add(read_at_random(sides->pagers.textbook->memory(), options_, options_.seed + i));
+        ours_random.add(read_at_random(sides->pagers.ours->memory(), options_, options_.seed + i));
     }
     rows.push_back(make_row("throughput.seq.tcp.textbook", ours, textbook));
     rows.push_back(make_row("throughput.seq.tcp.stream", ours, streamed));

@@ -13,10 +13,8 @@
 namespace splitvisor::bench {
 
 struct ThroughputOptions {
-    ByteCount memory{128 * kMiB};  ///< a multiple of 256 KiB
-    ByteCount excache{32 * kMiB};
-    ept::Mechanism mechanism = ept::Mechanism::kAuto;
-    std::uint32_t handlers = 2;
+    /// The memory is a multiple of 256 KiB.
+    ept::EngineOptions engine{.memory = ByteCount{128 * kMiB}, .excache = ByteCount{32 * kMiB}};
     std::uint32_t threads = 1;  ///< that touch, or receive
     std::uint32_t runs = 5;
     std::uint64_t run_ms = 1'000;

@@ -65,7 +65,7 @@ Result<std::vector<Row>> WorkloadBench::run()
 
 Result<Row> WorkloadBench::measure(const ring3::Workload& workload)
 {
-    const auto parameters = ring3::make_parameters(workload, options_.memory, options_.vcpus, options_.seed);
+    const auto parameters = ring3::make_parameters(workload, options_.engine.memory, options_.vcpus, options_.seed);
     if (!parameters) return parameters.error();
     const auto verifier = ring3::Verifier::create(*parameters);
     if (!verifier) return verifier.error();
@@ -109,7 +109,7 @@ bool WorkloadBench::is_right(const Run& run, const ring3::Workload& workload, co
 Result<WorkloadBench::Run> WorkloadBench::run_remote(const Task& task)
 {
     if (backing_ == nullptr) return run_local(task, false);
-    auto store = backing_->open(options_.memory);
+    auto store = backing_->open(options_.engine.memory);
     if (!store) return store.error();
     ept::FaultEngine* engine_pointer = nullptr;
     ept::EngineStats before;
@@ -118,11 +118,7 @@ Result<WorkloadBench::Run> WorkloadBench::run_remote(const Task& task)
         if (step == ring3::Step::kPrepared) before = engine_pointer->stats();
         if (step == ring3::Step::kWorked) after = engine_pointer->stats();
     }};
-    const ept::EngineOptions engine_options{.memory = options_.memory,
-                                            .excache = options_.excache,
-                                            .handlers = options_.handlers,
-                                            .mechanism = options_.mechanism};
-    auto engine = ept::FaultEngine::start(engine_options, **store, [&](const Error& error) { guest.fail(error); });
+    auto engine = ept::FaultEngine::start(options_.engine, **store, [&](const Error& error) { guest.fail(error); });
     if (!engine) return engine.error();
     engine_pointer = engine->get();
     const auto ram = engine_pointer->memory();
@@ -136,7 +132,7 @@ Result<WorkloadBench::Run> WorkloadBench::run_remote(const Task& task)
 
 Result<WorkloadBench::Run> WorkloadBench::run_local(const Task& task, bool huge)
 {
-    auto memory = Mapping::anonymous(options_.memory);
+    auto memory = Mapping::anonymous(options_.engine.memory);
     if (!memory) return memory.error();
     if (huge && ::madvise(memory->data(), memory->size(), MADV_HUGEPAGE) != 0) {
         return Error::from_errno("madvise(MADV_HUGEPAGE)");

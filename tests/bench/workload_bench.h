@@ -18,12 +18,9 @@ namespace splitvisor::bench {
 
 struct WorkloadOptions {
     std::vector<ring3::Workload> workloads;
-    ByteCount memory{512 * kMiB};
-    ByteCount excache{128 * kMiB};
+    ept::EngineOptions engine{.memory = ByteCount{128 * kMiB}, .excache = ByteCount{32 * kMiB}};
     std::uint32_t vcpus = 1;
     BackingKind backing = BackingKind::kTcp;
-    ept::Mechanism mechanism = ept::Mechanism::kAuto;
-    std::uint32_t handlers = 2;
     std::uint32_t runs = 3;
     bool huge_baseline = false;  ///< the baseline's memory asks for transparent huge pages
     std::uint64_t seed = 1;
