@@ -1,42 +1,24 @@
-#include <netdb.h>
 #include <poll.h>
 
 #include <array>
 #include <limits>
 
 #include "base/clock.h"
+#include "fabric/accepting.h"
 #include "fabric/rdma.h"
 #include "fabric/rdma_connection.h"
 #include "fabric/rdma_queue.h"
+#include "fabric/resolve.h"
 
 namespace splitvisor::fabric {
 
 namespace {
 
 constexpr int kBacklog = 256;
-/// A pause where memory or descriptors are exhausted, so that an accept loop does not spin.
-constexpr int kExhaustedPauseMs = 100;
 /// The largest that the three bits on the wire take: some seconds until an adapter gives its peer up.
 constexpr std::uint8_t kRetries = 7;
 /// 7 would mean for ever. The credits leave nothing to retry unless a peer breaks the protocol.
 constexpr std::uint8_t kReceiverNotReadyRetries = 6;
-
-struct AddressDeleter {
-    void operator()(addrinfo* list) const { ::freeaddrinfo(list); }
-};
-using AddressList = std::unique_ptr<addrinfo, AddressDeleter>;
-
-Result<AddressList> resolve(const Endpoint& endpoint, bool passive)
-{
-    addrinfo hints{};
-    hints.ai_socktype = SOCK_STREAM;
-    hints.ai_flags = AI_NUMERICSERV | (passive ? AI_PASSIVE : 0);
-    addrinfo* found = nullptr;
-    const int failed =
-        ::getaddrinfo(endpoint.host.c_str(), std::to_string(endpoint.port).c_str(), &hints, &found);
-    if (failed != 0) return Error{ErrorCode::kUnavailable, ::gai_strerror(failed)};
-    return AddressList{found};
-}
 
 Result<CmId> create_id(rdma_event_channel& channel)
 {
@@ -124,7 +106,7 @@ class Connector {
 
 Result<std::unique_ptr<RdmaQueue>> connect_queue(const Endpoint& endpoint, int timeout_ms)
 {
-    const auto address = resolve(endpoint, false);
+    const auto address = resolve_host(endpoint, false);
     if (!address) return address.error();
     auto channel = create_cm_channel();
     if (!channel) return channel.error();
@@ -221,14 +203,14 @@ Result<std::unique_ptr<Connection>> RdmaListener::accept()
         if (connection) return connection;
         // A peer that is none of ours is refused by its identifier's end, and is no business of the caller's.
         if (connection.error().code() == ErrorCode::kCorrupt) continue;
-        ::poll(waiting.data(), 1, kExhaustedPauseMs);
+        pause_exhausted(stop_);
         return Error{ErrorCode::kNoRoom, endpoint_.to_string() + ": " + connection.error().message()};
     }
 }
 
 Result<std::unique_ptr<Listener>> open_listener(const Endpoint& endpoint, int message_limit_ms)
 {
-    const auto address = resolve(endpoint, true);
+    const auto address = resolve_host(endpoint, true);
     if (!address) return address.error();
     auto channel = create_cm_channel();
     if (!channel) return channel.error();

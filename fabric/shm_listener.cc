@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "fabric/accepting.h"
 #include "fabric/shm_rendezvous.h"
 
 namespace splitvisor::fabric {
@@ -16,8 +17,6 @@ namespace {
 /// less.
 constexpr std::uint64_t kOfferMs = 1'000;
 constexpr std::size_t kMaxPending = 64;
-/// A pause where no descriptor is left, so that an accept loop does not spin.
-constexpr int kExhaustedPauseMs = 100;
 
 /// Accepts sockets, keeps those whose offer is still to come, and gives out connections. One that connects
 /// and says nothing holds up nobody.
@@ -72,17 +71,10 @@ void ShmListener::drop_late()
 
 Status ShmListener::take_socket()
 {
-    Fd socket{::accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK)};
-    if (socket.valid()) {
-        pending_.push_back({std::move(socket), now_ms() + kOfferMs});
-        return {};
-    }
-    // All other errors belong to the one connection that was about to be made (accept(2)).
-    if (errno != EMFILE && errno != ENFILE && errno != ENOBUFS && errno != ENOMEM) return {};
-    const auto error = Error::from_errno("accept");
-    pollfd stop{stop_.fd(), POLLIN, 0};
-    ::poll(&stop, 1, kExhaustedPauseMs);
-    return Error{ErrorCode::kNoRoom, error.message()};
+    auto socket = accept_socket(socket_, stop_);
+    if (!socket) return socket.error();
+    if (*socket) pending_.push_back({std::move(**socket), now_ms() + kOfferMs});
+    return {};
 }
 
 Result<std::unique_ptr<Connection>> ShmListener::accept()

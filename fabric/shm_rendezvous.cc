@@ -40,16 +40,27 @@ Result<Fd> sealed_memory()
     return memory;
 }
 
+/// Room for one descriptor.
+struct ControlSpace {
+    alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> bytes{};
+};
+
+msghdr message_over(iovec& vector, ControlSpace& control)
+{
+    msghdr message{};
+    message.msg_iov = &vector;
+    message.msg_iovlen = 1;
+    message.msg_control = control.bytes.data();
+    message.msg_controllen = control.bytes.size();
+    return message;
+}
+
 Status send_offer(const Fd& socket, const Fd& memory)
 {
     auto offer = kOffer;
     iovec vector{&offer, sizeof offer};
-    alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
-    msghdr message{};
-    message.msg_iov = &vector;
-    message.msg_iovlen = 1;
-    message.msg_control = control.data();
-    message.msg_controllen = control.size();
+    ControlSpace control;
+    auto message = message_over(vector, control);
     auto* const rights = CMSG_FIRSTHDR(&message);
     rights->cmsg_level = SOL_SOCKET;
     rights->cmsg_type = SCM_RIGHTS;
@@ -83,12 +94,8 @@ Result<Fd> receive_offer(const Fd& socket)
 {
     Offer offer{};
     iovec vector{&offer, sizeof offer};
-    alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
-    msghdr message{};
-    message.msg_iov = &vector;
-    message.msg_iovlen = 1;
-    message.msg_control = control.data();
-    message.msg_controllen = control.size();
+    ControlSpace control;
+    auto message = message_over(vector, control);
     const auto count = ::recvmsg(socket.get(), &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     if (count < 0) return Error{ErrorCode::kUnavailable, Error::from_errno("receive").message()};
     auto descriptors = descriptors_in(message);

@@ -12,7 +12,9 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "fabric/accepting.h"
 #include "fabric/rdma.h"
+#include "fabric/resolve.h"
 #include "fabric/shm_rendezvous.h"
 #include "fabric/stream_connection.h"
 
@@ -25,8 +27,6 @@ constexpr int kBacklog = 256;
 constexpr int kKeepAliveIdleSeconds = 30;
 constexpr int kKeepAliveIntervalSeconds = 10;
 constexpr int kKeepAliveProbes = 3;
-/// A pause where no descriptor is left, so that an accept loop does not spin.
-constexpr int kExhaustedPauseMs = 100;
 
 struct Address {
     sockaddr_storage storage{};
@@ -50,19 +50,11 @@ Address unix_address(const Endpoint& endpoint)
 Result<Address> resolve(const Endpoint& endpoint, bool passive)
 {
     if (endpoint.scheme != Endpoint::Scheme::kTcp) return unix_address(endpoint);
-    addrinfo hints{};
-    hints.ai_socktype = SOCK_STREAM;
-    hints.ai_flags = AI_NUMERICSERV | (passive ? AI_PASSIVE : 0);
-    addrinfo* found = nullptr;
-    const int failed =
-        ::getaddrinfo(endpoint.host.c_str(), std::to_string(endpoint.port).c_str(), &hints, &found);
-    if (failed != 0) {
-        return Error{ErrorCode::kUnavailable, endpoint.to_string() + ": " + ::gai_strerror(failed)};
-    }
+    const auto found = resolve_host(endpoint, passive);
+    if (!found) return found.error().in(endpoint.to_string());
     Address address;
-    std::memcpy(&address.storage, found->ai_addr, found->ai_addrlen);
-    address.length = found->ai_addrlen;
-    ::freeaddrinfo(found);
+    std::memcpy(&address.storage, (*found)->ai_addr, (*found)->ai_addrlen);
+    address.length = (*found)->ai_addrlen;
     return address;
 }
 
@@ -164,12 +156,6 @@ class SocketListener final : public Listener {
     const int message_limit_ms_;
 };
 
-bool is_out_of_resources(int error_number)
-{
-    return error_number == EMFILE || error_number == ENFILE || error_number == ENOBUFS ||
-           error_number == ENOMEM;
-}
-
 Result<std::unique_ptr<Connection>> SocketListener::accept()
 {
     while (true) {
@@ -180,19 +166,14 @@ Result<std::unique_ptr<Connection>> SocketListener::accept()
             return Error{ErrorCode::kUnavailable, endpoint_.to_string() + ": shut down"};
         if (waiting[1].revents == 0) continue;
 
-        Fd socket{::accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK)};
-        if (!socket.valid()) {
-            // All other errors belong to the one connection that was about to be made (accept(2)).
-            if (!is_out_of_resources(errno)) continue;
-            const auto error = Error::from_errno("accept");
-            ::poll(waiting.data(), 1, kExhaustedPauseMs);
-            return Error{ErrorCode::kNoRoom, error.message()};
-        }
-        if (endpoint_.scheme == Endpoint::Scheme::kTcp) tune_tcp(socket, message_limit_ms_);
-        auto name = peer_name(socket, endpoint_);
+        auto socket = accept_socket(socket_, stop_);
+        if (!socket) return socket.error();
+        if (!*socket) continue;
+        if (endpoint_.scheme == Endpoint::Scheme::kTcp) tune_tcp(**socket, message_limit_ms_);
+        auto name = peer_name(**socket, endpoint_);
         if (!name) continue;
         return std::unique_ptr<Connection>{
-            std::make_unique<StreamConnection>(std::move(socket), std::move(*name), message_limit_ms_)};
+            std::make_unique<StreamConnection>(std::move(**socket), std::move(*name), message_limit_ms_)};
     }
 }
 

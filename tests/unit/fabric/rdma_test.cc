@@ -85,6 +85,25 @@ double median_round_trip_us(const Endpoint& endpoint, std::size_t size, int roun
     return times[times.size() / 2];
 }
 
+/// The child sends a large message of which we take the beginning only, so it is in the middle of it for sure when the signal
+/// comes. Returns how long receiving the rest took, which has to fail with `expected`.
+std::uint64_t end_in_the_middle(int signal, int message_limit_ms, ErrorCode expected)
+{
+    const auto door = listen(endpoint_here(), message_limit_ms);
+    BOOST_REQUIRE(door.ok());
+    const Child child{"sends_a_large_message", (*door)->endpoint()};
+    const auto connection = (*door)->accept();
+    BOOST_REQUIRE(connection.ok());
+    const auto incoming = (*connection)->receive(20'000);
+    BOOST_REQUIRE(incoming.ok());
+    child.signal(signal);
+    std::vector<std::byte> received(incoming->data_bytes);
+    const auto into = vector_over(received);
+    const auto start_ms = now_ms();
+    BOOST_TEST(((*connection)->receive_data({&into, 1}).error().code() == expected));
+    return now_ms() - start_ms;
+}
+
 }  // namespace
 
 BOOST_AUTO_TEST_SUITE(rdma)
@@ -244,39 +263,15 @@ BOOST_AUTO_TEST_CASE(a_peer_that_takes_nothing_loses_the_connection)
     BOOST_TEST((a->send({.kind = 1, .head = {}, .data = {}}).error().code() == ErrorCode::kUnavailable));
 }
 
-// The child sends a large message of which we take the beginning only, so it is in the middle of it for sure.
 BOOST_AUTO_TEST_CASE(a_peer_killed_in_the_middle_is_noticed)
 {
-    const auto door = listen(endpoint_here(), 20'000);
-    BOOST_REQUIRE(door.ok());
-    const Child child{"sends_a_large_message", (*door)->endpoint()};
-    const auto connection = (*door)->accept();
-    BOOST_REQUIRE(connection.ok());
-    const auto incoming = (*connection)->receive(20'000);
-    BOOST_REQUIRE(incoming.ok());
-    child.signal(SIGKILL);
-    std::vector<std::byte> received(incoming->data_bytes);
-    const auto into = vector_over(received);
-    const auto start_ms = now_ms();
-    BOOST_TEST(((*connection)->receive_data({&into, 1}).error().code() == ErrorCode::kUnavailable));
-    BOOST_TEST(now_ms() - start_ms < 10'000u, "well before the message's limit");
+    const auto waited_ms = end_in_the_middle(SIGKILL, 20'000, ErrorCode::kUnavailable);
+    BOOST_TEST(waited_ms < 10'000u, "well before the message's limit");
 }
 
 BOOST_AUTO_TEST_CASE(a_peer_that_hangs_in_the_middle_loses_the_connection)
 {
-    const auto door = listen(endpoint_here(), 1'000);
-    BOOST_REQUIRE(door.ok());
-    const Child child{"sends_a_large_message", (*door)->endpoint()};
-    const auto connection = (*door)->accept();
-    BOOST_REQUIRE(connection.ok());
-    const auto incoming = (*connection)->receive(20'000);
-    BOOST_REQUIRE(incoming.ok());
-    child.signal(SIGSTOP);
-    std::vector<std::byte> received(incoming->data_bytes);
-    const auto into = vector_over(received);
-    const auto start_ms = now_ms();
-    BOOST_TEST(((*connection)->receive_data({&into, 1}).error().code() == ErrorCode::kTimeout));
-    BOOST_TEST(now_ms() - start_ms < 10'000u);
+    BOOST_TEST(end_in_the_middle(SIGSTOP, 1'000, ErrorCode::kTimeout) < 10'000u);
 }
 
 BOOST_AUTO_TEST_CASE(an_idle_peer_that_is_killed_is_noticed)
