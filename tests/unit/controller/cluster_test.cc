@@ -12,7 +12,7 @@
 #include "controller/wire/agent.h"
 #include "tests/unit/controller/checks.h"
 #include "tests/unit/controller/raw_http.h"
-#include "tests/unit/controller/temporary_directory.h"
+#include "tests/fakes/temporary_directory.h"
 
 namespace splitvisor::controller {
 
@@ -194,7 +194,7 @@ class Cluster {
     FakeMonitors monitors;
 
   private:
-    TemporaryDirectory directory_;
+    fakes::TemporaryDirectory directory_;
     std::uint16_t control_port_ = 0;
     std::unique_ptr<Controller> controller_;
 };

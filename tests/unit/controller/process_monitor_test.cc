@@ -12,7 +12,7 @@
 #include "controller/pcomponentd/vmm_socket.h"
 #include "tests/unit/controller/checks.h"
 #include "tests/unit/controller/programs.h"
-#include "tests/unit/controller/temporary_directory.h"
+#include "tests/fakes/temporary_directory.h"
 
 namespace splitvisor::controller {
 
@@ -108,7 +108,7 @@ class Host {
     }
     [[nodiscard]] std::string file(const std::string& name) const { return directory / ("run/" + name); }
 
-    TemporaryDirectory directory;
+    fakes::TemporaryDirectory directory;
     FakeAgent agent;
     std::uint64_t start_ms = 60'000;
 

@@ -6,7 +6,7 @@
 #include "base/thread.h"
 #include "controller/wire/protocol.h"
 #include "tests/unit/controller/checks.h"
-#include "tests/unit/controller/temporary_directory.h"
+#include "tests/fakes/temporary_directory.h"
 
 namespace splitvisor::controller {
 
@@ -86,7 +86,7 @@ class Enrolment {
     [[nodiscard]] const std::vector<VnodeExit>& exits() const { return exits_; }
 
   private:
-    const TemporaryDirectory directory_;
+    const fakes::TemporaryDirectory directory_;
     std::unique_ptr<MetaStore> store_;
     std::unique_ptr<Catalog> catalog_;
     std::vector<VnodeExit> exits_;

@@ -11,7 +11,7 @@
 #include "controller/api/tokens.h"
 #include "controller/model/catalog.h"
 #include "tests/unit/controller/checks.h"
-#include "tests/unit/controller/temporary_directory.h"
+#include "tests/fakes/temporary_directory.h"
 
 namespace splitvisor::controller {
 
@@ -99,7 +99,7 @@ BOOST_AUTO_TEST_SUITE(store)
 
 BOOST_AUTO_TEST_CASE(keys_are_written_read_and_guarded)
 {
-    const TemporaryDirectory directory;
+    const fakes::TemporaryDirectory directory;
     const auto store = open_store(directory / "state.db");
     const std::array first = {Change{"a/1", "one"}, Change{"a/2", "two"},
                               Change{"b/1", std::string{"nu\0ll", 5}}};
@@ -128,7 +128,7 @@ BOOST_AUTO_TEST_CASE(keys_are_written_read_and_guarded)
 
 BOOST_AUTO_TEST_CASE(a_restart_keeps_everything)
 {
-    const TemporaryDirectory directory;
+    const fakes::TemporaryDirectory directory;
     const VolumeRecord volume{"root", VolumeId{9}, ByteCount{kGiB}, "debian", "s1", new_capability(), true,
                               5};
     const ComponentRecord component{"s1", ComponentKind::kStorage, "tcp:[::1]:7901", ~0ull};
@@ -170,7 +170,7 @@ BOOST_AUTO_TEST_CASE(a_restart_keeps_everything)
 
 BOOST_AUTO_TEST_CASE(a_refused_draft_leaves_no_trace)
 {
-    const TemporaryDirectory directory;
+    const fakes::TemporaryDirectory directory;
     const auto store = open_store(directory / "state.db");
     const auto catalog = load(*store);
     const auto refused = catalog->update([](Draft& draft) -> Status {
@@ -189,7 +189,7 @@ BOOST_AUTO_TEST_CASE(a_refused_draft_leaves_no_trace)
 BOOST_AUTO_TEST_CASE(a_kill_between_commits_leaves_a_consistent_catalogue)
 {
     for (std::uint64_t round = 0; round < 6; ++round) {
-        const TemporaryDirectory directory;
+        const fakes::TemporaryDirectory directory;
         int told[2];
         BOOST_REQUIRE(::pipe2(told, O_CLOEXEC) == 0);
         const pid_t child = ::fork();
@@ -226,7 +226,7 @@ BOOST_AUTO_TEST_CASE(a_kill_between_commits_leaves_a_consistent_catalogue)
 
 BOOST_AUTO_TEST_CASE(a_file_that_is_no_database_is_told_by_name)
 {
-    const TemporaryDirectory directory;
+    const fakes::TemporaryDirectory directory;
     const std::string path = directory / "state.db";
     write_file(path, std::string(64 * 1024, 'x'));
     const auto opened = open_sqlite_store(path);
@@ -242,7 +242,7 @@ BOOST_AUTO_TEST_CASE(a_file_that_is_no_database_is_told_by_name)
 
 BOOST_AUTO_TEST_CASE(a_damaged_database_is_an_error_and_not_an_empty_catalogue)
 {
-    const TemporaryDirectory directory;
+    const fakes::TemporaryDirectory directory;
     const std::string path = directory / "state.db";
     {
         const auto store = open_store(path);
@@ -275,7 +275,7 @@ BOOST_AUTO_TEST_CASE(a_damaged_database_is_an_error_and_not_an_empty_catalogue)
 
 BOOST_AUTO_TEST_CASE(a_newer_schema_is_refused)
 {
-    const TemporaryDirectory directory;
+    const fakes::TemporaryDirectory directory;
     const std::string path = directory / "state.db";
     {
         const auto store = open_store(path);
@@ -292,7 +292,7 @@ BOOST_AUTO_TEST_CASE(a_newer_schema_is_refused)
 BOOST_AUTO_TEST_CASE(records_that_are_not_ours_are_told_by_key)
 {
     const auto problem = [](const std::string& key, const std::string& value) {
-        const TemporaryDirectory directory;
+        const fakes::TemporaryDirectory directory;
         const auto store = open_store(directory / "state.db");
         const std::array changes = {Change{key, value}};
         require_ok(store->commit({}, changes));
@@ -311,7 +311,7 @@ BOOST_AUTO_TEST_CASE(records_that_are_not_ours_are_told_by_key)
 
 BOOST_AUTO_TEST_CASE(tokens_are_made_once_and_kept_as_hashes)
 {
-    const TemporaryDirectory directory;
+    const fakes::TemporaryDirectory directory;
     const std::string path = directory / "admin-token";
     const auto store = open_store(directory / "state.db");
     const auto token = Token::load(*store, "admin", path);

@@ -76,7 +76,7 @@ class Shell {
         return std::move(*text);
     }
 
-    TemporaryDirectory directory_;
+    fakes::TemporaryDirectory directory_;
     const std::string controller_;
 };
 

@@ -11,7 +11,7 @@
 #include "controller/vnodes/vnode_service.h"
 #include "controller/vnodes/volume_service.h"
 #include "tests/fakes/fake_component_hub.h"
-#include "tests/unit/controller/temporary_directory.h"
+#include "tests/fakes/temporary_directory.h"
 
 namespace splitvisor::controller {
 
@@ -78,7 +78,7 @@ class World {
         return *text;
     }
 
-    TemporaryDirectory directory;
+    fakes::TemporaryDirectory directory;
     FakeComponentHub hub;
 
   private:

@@ -10,7 +10,8 @@
 
 #include "base/clock.h"
 #include "base/units.h"
-#include "tests/unit/fabric/directory.h"
+#include "tests/fakes/temporary_directory.h"
+#include "tests/unit/fabric/listener_checks.h"
 #include "tests/unit/fabric/socket_pair.h"
 
 namespace splitvisor::fabric {
@@ -55,38 +56,24 @@ BOOST_AUTO_TEST_SUITE(listener)
 
 BOOST_AUTO_TEST_CASE(carries_a_page_over_each_transport)
 {
-    const Directory directory;
+    const fakes::TemporaryDirectory directory;
     echo_one_page(endpoint_of("tcp:127.0.0.1:0"));
     echo_one_page(endpoint_of("localhost:0"));
-    echo_one_page(endpoint_of("unix:" + directory.path + "/door"));
-    echo_one_page(endpoint_of("shm:" + directory.path + "/door"));
+    echo_one_page(endpoint_of("unix:" + directory.path() + "/door"));
+    echo_one_page(endpoint_of("shm:" + directory.path() + "/door"));
 }
 
 BOOST_AUTO_TEST_CASE(tells_the_port_the_kernel_chose)
 {
-    const auto first = listen(endpoint_of("tcp:127.0.0.1:0"));
-    const auto second = listen(endpoint_of("tcp:127.0.0.1:0"));
-    BOOST_REQUIRE(first.ok());
-    BOOST_REQUIRE(second.ok());
-    BOOST_TEST((*first)->endpoint().port != 0);
-    BOOST_TEST((*first)->endpoint().port != (*second)->endpoint().port);
-    BOOST_TEST(!listen((*first)->endpoint()).ok(), "a port has one listener");
+    check_chosen_ports(endpoint_of("tcp:127.0.0.1:0"));
 }
 
 BOOST_AUTO_TEST_CASE(shutdown_ends_accept)
 {
-    const Directory directory;
-    for (const auto& text : {std::string{"tcp:127.0.0.1:0"}, "unix:" + directory.path + "/door",
-                             "shm:" + directory.path + "/door"}) {
-        const auto door = listen(endpoint_of(text));
-        BOOST_REQUIRE(door.ok());
-        std::optional<ErrorCode> code;
-        std::thread server{[&] { code = (*door)->accept().error().code(); }};
-        std::this_thread::sleep_for(std::chrono::milliseconds{30});
-        (*door)->shutdown();
-        server.join();
-        BOOST_TEST((code == ErrorCode::kUnavailable));
-        BOOST_TEST((((*door)->accept()).error().code() == ErrorCode::kUnavailable));
+    const fakes::TemporaryDirectory directory;
+    for (const auto& text : {std::string{"tcp:127.0.0.1:0"}, "unix:" + directory.path() + "/door",
+                             "shm:" + directory.path() + "/door"}) {
+        check_shutdown_ends_accept(endpoint_of(text));
     }
 }
 
@@ -140,8 +127,8 @@ BOOST_AUTO_TEST_CASE(connecting_has_a_deadline)
 
 BOOST_DATA_TEST_CASE(replaces_only_a_dead_socket, kPathSchemes, scheme)
 {
-    const Directory directory;
-    const auto text = scheme + (directory.path + "/door");
+    const fakes::TemporaryDirectory directory;
+    const auto text = scheme + (directory.path() + "/door");
     {
         // A process that was killed leaves its socket file behind.
         Fd dead{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
@@ -149,26 +136,26 @@ BOOST_DATA_TEST_CASE(replaces_only_a_dead_socket, kPathSchemes, scheme)
         BOOST_REQUIRE(first.ok());
         BOOST_TEST((listen(endpoint_of(text)).error().code() == ErrorCode::kExists),
                    "a live one is not touched");
-        std::filesystem::rename(directory.path + "/door", directory.path + "/kept");
+        std::filesystem::rename(directory.path() + "/door", directory.path() + "/kept");
         first = Error{ErrorCode::kUnavailable, "gone"};
-        std::filesystem::rename(directory.path + "/kept", directory.path + "/door");
+        std::filesystem::rename(directory.path() + "/kept", directory.path() + "/door");
     }
     BOOST_TEST(listen(endpoint_of(text)).ok());
-    BOOST_TEST(!std::filesystem::exists(directory.path + "/door"), "the listener cleans up");
+    BOOST_TEST(!std::filesystem::exists(directory.path() + "/door"), "the listener cleans up");
 
-    std::FILE* file = std::fopen((directory.path + "/door").c_str(), "w");
+    std::FILE* file = std::fopen((directory.path() + "/door").c_str(), "w");
     BOOST_REQUIRE(file != nullptr);
     std::fclose(file);
     BOOST_TEST((listen(endpoint_of(text)).error().code() == ErrorCode::kExists));
-    BOOST_TEST(std::filesystem::exists(directory.path + "/door"), "a file of somebody's is not touched");
+    BOOST_TEST(std::filesystem::exists(directory.path() + "/door"), "a file of somebody's is not touched");
 }
 
 BOOST_DATA_TEST_CASE(a_closed_peer_ends_both_directions, kSchemes, scheme)
 {
-    const Directory directory;
+    const fakes::TemporaryDirectory directory;
     const std::string text{scheme};
     const auto door =
-        listen(endpoint_of(text == "tcp:" ? text + "127.0.0.1:0" : text + directory.path + "/door"));
+        listen(endpoint_of(text == "tcp:" ? text + "127.0.0.1:0" : text + directory.path() + "/door"));
     BOOST_REQUIRE(door.ok());
     auto client = connect((*door)->endpoint(), 1'000);
     BOOST_REQUIRE(client.ok());

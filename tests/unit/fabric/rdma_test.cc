@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/units.h"
+#include "tests/unit/fabric/listener_checks.h"
 #include "tests/unit/fabric/socket_pair.h"
 
 namespace splitvisor::fabric {
@@ -110,25 +111,12 @@ BOOST_AUTO_TEST_SUITE(rdma)
 
 BOOST_AUTO_TEST_CASE(tells_the_port_that_was_chosen)
 {
-    const auto first = listen(endpoint_here());
-    const auto second = listen(endpoint_here());
-    BOOST_REQUIRE(first.ok());
-    BOOST_REQUIRE(second.ok());
-    BOOST_TEST((*first)->endpoint().port != 0);
-    BOOST_TEST((*first)->endpoint().port != (*second)->endpoint().port);
-    BOOST_TEST(!listen((*first)->endpoint()).ok(), "a port has one listener");
+    check_chosen_ports(endpoint_here());
 }
 
 BOOST_AUTO_TEST_CASE(shutdown_ends_accept)
 {
-    const auto door = listen(endpoint_here());
-    BOOST_REQUIRE(door.ok());
-    std::optional<ErrorCode> code;
-    std::thread server{[&] { code = (*door)->accept().error().code(); }};
-    std::this_thread::sleep_for(std::chrono::milliseconds{30});
-    (*door)->shutdown();
-    server.join();
-    BOOST_TEST((code == ErrorCode::kUnavailable));
+    check_shutdown_ends_accept(endpoint_here());
 }
 
 BOOST_AUTO_TEST_CASE(connecting_to_nobody_names_the_endpoint)

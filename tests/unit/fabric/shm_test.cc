@@ -11,7 +11,8 @@
 
 #include "base/clock.h"
 #include "fabric/shm_rendezvous.h"
-#include "tests/unit/fabric/directory.h"
+#include "tests/fakes/temporary_directory.h"
+#include "tests/unit/fabric/listener_checks.h"
 #include "tests/unit/fabric/socket_pair.h"
 
 namespace splitvisor::fabric {
@@ -264,8 +265,8 @@ BOOST_AUTO_TEST_CASE(bytes_changed_after_they_were_sent_are_noticed)
 
 BOOST_AUTO_TEST_CASE(notices_a_peer_killed_in_the_middle_of_a_message)
 {
-    const Directory directory;
-    const auto endpoint = endpoint_of("shm:" + directory.path + "/door");
+    const fakes::TemporaryDirectory directory;
+    const auto endpoint = endpoint_of("shm:" + directory.path() + "/door");
     const auto door = listen(endpoint);
     BOOST_REQUIRE(door.ok());
     for (const bool we_send : {false, true}) {
@@ -313,8 +314,8 @@ BOOST_AUTO_TEST_CASE(notices_a_dead_peer_even_without_waiting)
 
 BOOST_AUTO_TEST_CASE(the_other_sockets_of_a_path_are_refused_in_connect)
 {
-    const Directory directory;
-    const auto path = directory.path + "/door";
+    const fakes::TemporaryDirectory directory;
+    const auto path = directory.path() + "/door";
     for (const auto& [there, here] : {std::pair{"unix:", "shm:"}, std::pair{"shm:", "unix:"}}) {
         const auto door = listen(endpoint_of(there + path));
         BOOST_REQUIRE(door.ok());
@@ -328,8 +329,8 @@ BOOST_AUTO_TEST_CASE(the_other_sockets_of_a_path_are_refused_in_connect)
 
 BOOST_AUTO_TEST_CASE(a_stranger_that_says_nothing_holds_up_nobody)
 {
-    const Directory directory;
-    const auto path = directory.path + "/door";
+    const fakes::TemporaryDirectory directory;
+    const auto path = directory.path() + "/door";
     const auto door = listen(endpoint_of("shm:" + path));
     BOOST_REQUIRE(door.ok());
     sockaddr_un name{};
@@ -357,11 +358,11 @@ BOOST_AUTO_TEST_CASE(a_stranger_that_says_nothing_holds_up_nobody)
 
 BOOST_AUTO_TEST_CASE(leaves_no_descriptor_no_mapping_and_no_file)
 {
-    const Directory directory;
+    const fakes::TemporaryDirectory directory;
     const auto descriptors = open_descriptors();
     const auto files = files_in_dev_shm();
     {
-        const auto endpoint = endpoint_of("shm:" + directory.path + "/door");
+        const auto endpoint = endpoint_of("shm:" + directory.path() + "/door");
         const auto door = listen(endpoint);
         BOOST_REQUIRE(door.ok());
         std::vector<std::unique_ptr<Connection>> clients;

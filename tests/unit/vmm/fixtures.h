@@ -17,6 +17,7 @@
 
 #include "base/fd.h"
 #include "base/mapping.h"
+#include "tests/fakes/temporary_directory.h"
 #include "vmm/guest_memory.h"
 
 namespace splitvisor::vmm::test {
@@ -46,27 +47,8 @@ inline bool contains(std::string_view text, std::string_view part)
 }
 
 /// A folder that goes with its contents.
-class TemporaryFolder {
+class TemporaryFolder : public fakes::TemporaryDirectory {
   public:
-    TemporaryFolder()
-    {
-        char name[] = "/tmp/unit-vmm-XXXXXX";
-        BOOST_REQUIRE(::mkdtemp(name) != nullptr);
-        path_ = name;
-    }
-    ~TemporaryFolder()
-    {
-        std::error_code ignored;
-        std::filesystem::remove_all(path_, ignored);
-    }
-    TemporaryFolder(const TemporaryFolder&) = delete;
-    TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-
-    [[nodiscard]] std::string operator/(std::string_view name) const
-    {
-        return path_ + "/" + std::string{name};
-    }
-    [[nodiscard]] const std::string& path() const { return path_; }
     std::string write(std::string_view name, std::string_view content) const
     {
         const auto path = *this / name;
@@ -79,9 +61,6 @@ class TemporaryFolder {
         return {std::istreambuf_iterator<char>{file}, {}};
     }
     [[nodiscard]] bool has(std::string_view name) const { return std::filesystem::exists(*this / name); }
-
-  private:
-    std::string path_;
 };
 
 /// Guest RAM of this process, all zero at first. Large ones cost only what is touched.

@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "base/units.h"
 #include "fabric/connection.h"
+#include "tests/fakes/temporary_directory.h"
 #include "vstore/block_backend.h"
 #include "vstore/client.h"
 #include "vstore/server.h"
@@ -22,27 +23,9 @@
 
 namespace splitvisor::vstore {
 
-/// A directory that is gone after the test. `parent` chooses the file system.
-class TemporaryDirectory {
-  public:
-    explicit TemporaryDirectory(const std::string& parent = "/var/tmp")
-    {
-        std::string pattern = parent + "/vstore-test-XXXXXX";
-        BOOST_REQUIRE(::mkdtemp(pattern.data()) != nullptr);
-        path_ = pattern;
-    }
-    TemporaryDirectory(const TemporaryDirectory&) = delete;
-    TemporaryDirectory& operator=(const TemporaryDirectory&) = delete;
-    ~TemporaryDirectory()
-    {
-        std::error_code ignored;
-        std::filesystem::remove_all(path_, ignored);
-    }
-    [[nodiscard]] const std::string& path() const { return path_; }
-    [[nodiscard]] std::string operator/(const std::string& name) const { return path_ + "/" + name; }
-
-  private:
-    std::string path_;
+/// On a real file system, for the tests of durability and of holes.
+struct TemporaryDirectory : fakes::TemporaryDirectory {
+    explicit TemporaryDirectory(const std::string& parent = "/var/tmp") : fakes::TemporaryDirectory{parent} {}
 };
 
 inline Capability capability_of(int seed)

@@ -7,16 +7,15 @@
 
 #include "base/log.h"
 
-namespace splitvisor::controller {
+namespace splitvisor::fakes {
 
-/// A directory that is gone after the test. Its path is short enough for sockets.
+/// A directory that is gone after the test. Its path is short enough for sockets; `parent` chooses the file system.
 class TemporaryDirectory {
   public:
-    TemporaryDirectory()
+    explicit TemporaryDirectory(const std::string& parent = "/tmp")
     {
-        std::string pattern = "/tmp/controller-test-XXXXXX";
-        SPLITVISOR_CHECK(::mkdtemp(pattern.data()) != nullptr);
-        path_ = pattern;
+        path_ = parent + "/splitvisor-test-XXXXXX";
+        SPLITVISOR_CHECK(::mkdtemp(path_.data()) != nullptr);
     }
     TemporaryDirectory(const TemporaryDirectory&) = delete;
     TemporaryDirectory& operator=(const TemporaryDirectory&) = delete;
@@ -26,10 +25,10 @@ class TemporaryDirectory {
         std::filesystem::remove_all(path_, ignored);
     }
     [[nodiscard]] const std::string& path() const { return path_; }
-    [[nodiscard]] std::string operator/(const std::string& name) const { return path_ + "/" + name; }
+    [[nodiscard]] std::string operator/(std::string_view name) const { return path_ + "/" + std::string{name}; }
 
   private:
     std::string path_;
 };
 
-}  // namespace splitvisor::controller
+}  // namespace splitvisor::fakes
