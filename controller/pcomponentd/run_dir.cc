@@ -131,10 +131,15 @@ std::string RunDir::last_log_line() const
 
 Status RunDir::remove() const
 {
+    // A VMM that ends takes its sockets away, and its keeper puts a file in place, at the same time: neither goes on for long.
+    constexpr int kTries = 1000;
     std::error_code error;
-    std::filesystem::remove_all(path_, error);
-    if (error) return Error{ErrorCode::kIo, "remove " + path_ + ": " + error.message()};
-    return {};
+    for (int i = 0; i < kTries; ++i) {
+        std::filesystem::remove_all(path_, error);
+        if (!error) return {};
+        if (error != std::errc::no_such_file_or_directory && error != std::errc::directory_not_empty) break;
+    }
+    return Error{ErrorCode::kIo, "remove " + path_ + ": " + error.message()};
 }
 
 Result<Json> complete_config(Json spec, const std::string& kernels_dir, const std::string& run_dir)

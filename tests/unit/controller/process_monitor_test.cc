@@ -6,13 +6,15 @@
 #include <fstream>
 #include <mutex>
 #include <sstream>
+#include <thread>
 
 #include "base/fd.h"
 #include "base/text.h"
+#include "controller/pcomponentd/run_dir.h"
 #include "controller/pcomponentd/vmm_socket.h"
+#include "tests/fakes/temporary_directory.h"
 #include "tests/unit/controller/checks.h"
 #include "tests/unit/controller/programs.h"
-#include "tests/fakes/temporary_directory.h"
 
 namespace splitvisor::controller {
 
@@ -172,6 +174,29 @@ BOOST_AUTO_TEST_CASE(a_vmm_is_started_asked_and_stopped)
     require_ok(host.monitor().forget_vnode("web"));
     BOOST_TEST(!std::filesystem::exists(host.file("web")));
     require_ok(host.monitor().forget_vnode("web"));
+}
+
+// A VMM that ends takes its sockets away, and its keeper puts a file in place, at the same time.
+BOOST_AUTO_TEST_CASE(a_run_dir_is_removed_while_others_put_it_in_order)
+{
+    const fakes::TemporaryDirectory directory;
+    const auto path = directory / "web";
+    std::atomic<bool> over{false};
+    std::thread other{[&] {
+        while (!over) {
+            for (const auto* name : {"/a", "/b", "/c"}) std::ofstream{path + name};
+            for (const auto* name : {"/a", "/b", "/c"}) ::unlink((path + name).c_str());
+        }
+    }};
+    Status removed;
+    for (int round = 0; round < 300 && removed; ++round) {
+        std::filesystem::create_directories(path);
+        removed = RunDir{path}.remove();
+        if (std::filesystem::exists(path)) removed = Error{ErrorCode::kExists, "it is still there"};
+    }
+    over = true;
+    other.join();
+    require_ok(removed);
 }
 
 BOOST_AUTO_TEST_CASE(a_start_may_be_repeated)
