@@ -128,7 +128,7 @@ std::span<const Line> FaultHandler::claim_group(Line line, LineState from)
     for (std::uint32_t i = window.first; i < window.first + window.count; ++i) {
         const Line other{i};
         if (other != line) {
-            if (state_.table.state(other) != from || state_.budget.spare() == 0 || !state_.budget.take(1)) continue;
+            if (state_.table.state(other) != from || !state_.budget.has_spare() || !state_.budget.take(1)) continue;
             if (!state_.table.claim(other, from, LineState::kFetching)) {
                 state_.give_room(1);
                 continue;

@@ -59,7 +59,8 @@ class Userfault {
 };
 
 /// One of several threads that wait for events of a userfaultfd: each event wakes one of them, where a blocking read would
-/// wake them all, and one at a time polls for a moment before it sleeps. From the first reader on, Userfault::read_event() does not block.
+/// wake them all, and one at a time polls for a moment before it sleeps. From the first reader on,
+/// Userfault::read_event() does not block.
 class UserfaultReader {
   public:
     /// `userfault` and `somebody_spins`, which all its readers share, outlive it.

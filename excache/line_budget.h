@@ -62,13 +62,8 @@ class LineBudget {
     [[nodiscard]] std::uint32_t peak() const { return peak_.load(std::memory_order_relaxed); }
     [[nodiscard]] std::uint32_t available() const { return limit_ - std::min(used(), limit_); }
 
-    /// What may be taken for lines that nobody has asked for yet: the rest is kept for faults while the evictor works.
-    [[nodiscard]] std::uint32_t spare() const
-    {
-        const auto left = available();
-        const auto kept = evicts() ? low_ / 2 : 0;
-        return left > kept ? left - kept : 0;
-    }
+    /// Whether lines that nobody has asked for yet may take room: some is kept for faults while the evictor works.
+    [[nodiscard]] bool has_spare() const { return available() > (evicts() ? low_ / 2 : 0); }
 
     /// More room than an evictor at work ever leaves: the ExCache was not full yet, or much was forgotten.
     [[nodiscard]] bool plenty() const { return !evicts() || available() > 4 * low_ + kBatch; }
