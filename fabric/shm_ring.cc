@@ -26,8 +26,7 @@ void futex_wait(std::atomic<std::uint32_t>& word, int limit_ms)
 
 void futex_wake(std::atomic<std::uint32_t>& word)
 {
-    std::atomic_thread_fence(std::memory_order_seq_cst);
-    if (word.load(std::memory_order_relaxed) == 0) return;
+    if (word.load() == 0) return;
     word.store(0);
     ::syscall(SYS_futex, &word, FUTEX_WAKE, 1, nullptr, nullptr, 0);
 }
@@ -49,7 +48,7 @@ std::optional<std::size_t> RingWriter::write(std::span<const iovec> vectors)
     auto left = room;
     std::size_t unpublished = 0;
     const auto publish = [&] {
-        control_->written.store(written_, std::memory_order_release);
+        control_->written.store(written_);
         futex_wake(control_->reader_waits);
         unpublished = 0;
     };
@@ -72,7 +71,7 @@ std::optional<std::size_t> RingWriter::write(std::span<const iovec> vectors)
 
 bool RingWriter::ready() const
 {
-    const auto used = within_ring(written_, control_->consumed.load(std::memory_order_acquire));
+    const auto used = within_ring(written_, control_->consumed.load());
     return !used || *used < kRingBytes;
 }
 
@@ -103,7 +102,7 @@ std::optional<std::size_t> RingReader::read(std::span<const iovec> into)
     }
     const auto count = *filled - left;
     if (count > 0) {
-        control_->consumed.store(consumed_, std::memory_order_release);
+        control_->consumed.store(consumed_);
         futex_wake(control_->writer_waits);
     }
     return count;
@@ -111,7 +110,7 @@ std::optional<std::size_t> RingReader::read(std::span<const iovec> into)
 
 bool RingReader::ready() const
 {
-    return control_->written.load(std::memory_order_acquire) != consumed_;
+    return control_->written.load() != consumed_;
 }
 
 void RingReader::wake()

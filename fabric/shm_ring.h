@@ -93,15 +93,14 @@ class RingReader {
 
 /// Waits while the word is 1, at most so long; returns early now and then.
 void futex_wait(std::atomic<std::uint32_t>& word, int limit_ms);
-/// Wakes the other side if it sleeps. Whatever it waits for has been stored before.
+/// Wakes the other side if it sleeps. What it waits for was stored before, sequentially consistently as all that it looks at
+/// before it sleeps: either it sees what we stored or we see its 1.
 void futex_wake(std::atomic<std::uint32_t>& word);
 
 template <typename Predicate>
 void sleep_on(std::atomic<std::uint32_t>& word, Predicate still, int limit_ms)
 {
-    // Pairs with the fence in futex_wake: either we see what the other side stored or it sees our 1.
     word.store(1);
-    std::atomic_thread_fence(std::memory_order_seq_cst);
     if (still()) futex_wait(word, limit_ms);
     word.store(0);
 }
