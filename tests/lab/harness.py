@@ -15,6 +15,8 @@ RESULT = r"splitvisor-result: (\{.*\})"
 CHECKER = r"vnode-checker: (\{.*\})"
 ROOT_CMDLINE = "console=ttyS0 quiet panic=1 root=LABEL=splitvisor-root"
 PASSWORD = "splitvisor"
+# Most of it is reading symbols, which takes more than a minute in a lab host.
+GDB_S = 150
 
 
 class TestFailure(Exception):
@@ -47,9 +49,18 @@ class LabCluster(Cluster):
                 (self.out_ / f"{name}.stats.json").write_text(f"{error}\n")
             pid = self.vmm_pid(name)
             if pid is not None:
-                with open(self.out_ / f"{name}.threads.log", "w") as log:
-                    subprocess.run(["gdb", "-p", str(pid), "-batch", "-ex", "thread apply all backtrace"], stdout=log,
-                                   stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, timeout=100, check=False)
+                self.keep_threads(pid, self.out_ / f"{name}.threads.log")
+
+    def keep_threads(self, pid, path):
+        """Backtraces of a VMM and its vCPUs' registers, these twice: a second look tells a loop from a halt."""
+        vcpus = f"source {pathlib.Path(__file__).with_name('vcpu_state.py')}"
+        steps = [vcpus, "thread apply all backtrace", "detach", "shell sleep 2", f"attach {pid}", vcpus]
+        with path.open("w") as log:
+            try:
+                subprocess.run(["gdb", "-p", str(pid), "-batch", *(word for step in steps for word in ("-ex", step))], stdout=log,
+                               stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, timeout=GDB_S, check=False)
+            except subprocess.TimeoutExpired:
+                log.write(f"gdb did not end within {GDB_S} s\n")
 
     def vmm_pid(self, name):
         """The process whose command line names the vNode's configuration; None where there is none."""
