@@ -107,6 +107,7 @@ def run_unit_tests(folder, tally, logs):
     for test in info:
         name = test["name"]
         env = os.environ | {key: str(value) for key, value in test["env"].items()}
+        env.setdefault("TSAN_OPTIONS", f"suppressions={CHECKOUT / 'tests' / 'thread-sanitizer.txt'}")
         log = logs / f"{name}.log"
         # Meson names programs relative to the build folder.
         status, seconds = run_logged(test["cmd"], log, test["timeout"] * 4, env | {"SPLITVISOR_BUILD": str(folder)}, folder)

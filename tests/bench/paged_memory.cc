@@ -58,7 +58,8 @@ Result<std::unique_ptr<PagedMemory>> make_engine_memory(const ept::EngineOptions
     return std::unique_ptr<PagedMemory>{std::make_unique<EngineMemory>(std::move(store), std::move(*engine))};
 }
 
-void stamp_page(std::byte* page, Line line)
+// The kernel orders this with a pager's reading of the page, which ThreadSanitizer can't see.
+[[gnu::no_sanitize("thread")]] void stamp_page(std::byte* page, Line line)
 {
     auto* words = reinterpret_cast<std::uint64_t*>(page);
     const auto first = first_word(line);
