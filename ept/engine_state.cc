@@ -6,10 +6,11 @@
 
 namespace splitvisor::ept {
 
-EngineState::EngineState(const EngineOptions& engine_options, Mapping guest_mapping, Userfault fault_descriptor,
-                         std::function<void(const Error&)> on_fatal_error)
+EngineState::EngineState(const EngineOptions& engine_options, Mapping guest_mapping, Mapping landing_slots,
+                         Userfault fault_descriptor, std::function<void(const Error&)> on_fatal_error)
     : options{engine_options},
       guest{std::move(guest_mapping)},
+      landed_pages{std::move(landing_slots)},
       userfault{std::move(fault_descriptor)},
       table{narrow<std::uint32_t>(options.memory.value() >> kPageShift)},
       budget{table.size(), narrow<std::uint32_t>(options.excache.value() >> kPageShift)},

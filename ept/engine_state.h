@@ -17,6 +17,7 @@
 #include "ept/userfault.h"
 #include "ept/withdrawal.h"
 #include "excache/fault_streams.h"
+#include "excache/landed_lines.h"
 #include "excache/line_budget.h"
 #include "excache/line_table.h"
 
@@ -40,6 +41,7 @@ enum class SlotState : std::uint8_t {
 struct EngineCounters {
     using Counter = std::atomic<std::uint64_t>;
     Counter faults, remote_faults, remote_pages, zero_fills, victim_hits, in_flight_waits;
+    Counter ahead_windows, ahead_pages, ahead_reached;
     Counter evicted_clean, evicted_zero, written_back, room_stalls, retries, forgotten, victim_lines, fault_ns_total;
 
     static void raise(Counter& counter, std::uint64_t by = 1) { counter.fetch_add(by, std::memory_order_relaxed); }
@@ -47,10 +49,11 @@ struct EngineCounters {
 
 /// Everything that the handlers, the evictor and forget() share. Thread-safe part by part, as noted.
 struct EngineState {
-    EngineState(const EngineOptions& options, Mapping guest_mapping, Userfault fault_descriptor,
+    EngineState(const EngineOptions& options, Mapping guest_mapping, Mapping landing_slots, Userfault fault_descriptor,
                 std::function<void(const Error&)> on_fatal_error);
 
     [[nodiscard]] std::byte* page(Line line) const { return guest.data() + line.byte_offset(); }
+    [[nodiscard]] std::byte* landed_page(std::uint32_t slot) const { return landed_pages.data() + std::size_t{slot} * kPageBytes; }
 
     /// Takes room for a line; waits for the evictor where there is none. False when the engine stops.
     [[nodiscard]] bool take_room();
@@ -76,12 +79,15 @@ struct EngineState {
 
     EngineOptions options;
     Mapping guest;
+    Mapping landed_pages;  ///< one for each slot of `landed`
     Userfault userfault;
     std::atomic<bool> somebody_spins{false};  ///< of the fault handlers
     excache::LineTable table;
     excache::LineBudget budget;
     excache::AdmissionList admissions;
     excache::FaultStreams streams;
+    excache::LandedLines landed;
+    std::atomic<std::uint32_t> readers_ahead{0};  ///< handlers that read ahead at this moment
     std::vector<RemoteCopy> remote;
     /// Lines that were forgotten while the store may hold a copy. Set by forget(), taken by the evictor.
     std::vector<std::atomic<std::uint8_t>> drop_wanted;

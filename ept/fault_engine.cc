@@ -63,9 +63,11 @@ class Engine final : public FaultEngine {
         SPLITVISOR_TRY(validate(options));
         auto guest = Mapping::anonymous(options.memory);
         if (!guest) return guest.error();
+        auto landed = Mapping::anonymous(PageCount{excache::LandedLines::kSlots}.bytes());
+        if (!landed) return landed.error();
         auto userfault = Userfault::create();
         if (!userfault) return userfault.error();
-        auto state = std::make_unique<EngineState>(options, std::move(*guest), std::move(*userfault),
+        auto state = std::make_unique<EngineState>(options, std::move(*guest), std::move(*landed), std::move(*userfault),
                                                    std::move(on_fatal));
         SPLITVISOR_TRY(state->userfault.watch(state->guest.bytes()));
         auto withdrawal = make_withdrawal(*state);
@@ -172,9 +174,13 @@ class Engine final : public FaultEngine {
             if (seen == LineState::kZero) return;
             if (seen == LineState::kResident) {
                 if (claim_mapped_run(line, 1) == 1) return forget_mapped(line, 1);
-            } else if (seen == LineState::kRemote || seen == LineState::kVictim) {
+            } else if (seen == LineState::kRemote || seen == LineState::kVictim || seen == LineState::kLanded) {
                 if (!state_->table.claim(line, seen, LineState::kForgetting)) continue;
                 if (seen == LineState::kVictim) state_->counters.victim_lines.fetch_sub(1, std::memory_order_relaxed);
+                if (seen == LineState::kLanded) {
+                    state_->landed.free(state_->table.slot(line));
+                    state_->give_room(1);
+                }
                 return finish_forget(line);
             } else {
                 ::usleep(20);
@@ -209,6 +215,9 @@ EngineStats Engine::stats() const
     stats.remote_pages = counters.remote_pages;
     stats.zero_fills = counters.zero_fills;
     stats.victim_hits = counters.victim_hits;
+    stats.ahead_windows = counters.ahead_windows;
+    stats.ahead_pages = counters.ahead_pages;
+    stats.ahead_reached = counters.ahead_reached;
     stats.in_flight_waits = counters.in_flight_waits;
     stats.evicted_clean = counters.evicted_clean;
     stats.evicted_zero = counters.evicted_zero;

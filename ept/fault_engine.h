@@ -33,9 +33,12 @@ struct EngineOptions {
 struct EngineStats {
     std::uint64_t faults = 0;            ///< fault messages from the kernel
     std::uint64_t remote_faults = 0;     ///< faults that needed a remote read
-    std::uint64_t remote_pages = 0;      ///< pages read from mComponents, fault-around included
+    std::uint64_t remote_pages = 0;      ///< pages read from mComponents, with those that no fault asked for
     std::uint64_t zero_fills = 0;        ///< pages installed as zero without a message
     std::uint64_t victim_hits = 0;       ///< given back from a victim line
+    std::uint64_t ahead_windows = 0;     ///< read ahead of sequences, before any fault
+    std::uint64_t ahead_pages = 0;       ///< pages of those
+    std::uint64_t ahead_reached = 0;     ///< of the windows, those that the guest came to
     std::uint64_t in_flight_waits = 0;   ///< faults on a page that was on its way already
     std::uint64_t evicted_clean = 0;
     std::uint64_t evicted_zero = 0;

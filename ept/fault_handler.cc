@@ -1,6 +1,7 @@
 #include "ept/fault_handler.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -51,13 +52,16 @@ void FaultHandler::run()
     while (!state_.stopping()) {
         const auto event = reader_.next();
         if (!event) return state_.fail(event.error());
-        if (*event) serve(**event);
+        if (!*event) continue;
+        serve(**event);
+        read_ahead();
     }
 }
 
 void FaultHandler::serve(const UserfaultEvent& event)
 {
     const auto start_ns = now_ns();
+    plan_ = {};
     EngineCounters::raise(state_.counters.faults);
     const auto offset = static_cast<std::uint64_t>(event.address - state_.guest.data());
     // Only guest RAM is touched by threads that may fault; a victim slot is touched only while it is filled.
@@ -90,12 +94,16 @@ bool FaultHandler::serve_as(Line line, LineState seen)
         return true;
     case LineState::kZero:
     case LineState::kRemote:
-    case LineState::kVictim: break;
+    case LineState::kVictim:
+    case LineState::kLanded: break;
     }
 
     if (seen == LineState::kVictim) {
         if (!state_.table.claim(line, seen, LineState::kRestoring)) return false;
         restore(line);
+    } else if (seen == LineState::kLanded) {
+        if (!state_.table.claim(line, seen, LineState::kFetching)) return false;
+        take_landed(line);
     } else {
         if (!state_.take_room()) return true;
         if (!state_.table.claim(line, seen, LineState::kFetching)) {
@@ -113,7 +121,8 @@ excache::LineWindow FaultHandler::window_around(Line line)
 {
     // While nothing has to make room for them, neighbours cost next to nothing.
     constexpr std::uint32_t kNeighbours = 16;
-    const auto window = state_.streams.on_fault(line, state_.table.size());
+    plan_ = state_.streams.on_fault(line, state_.table.size());
+    const auto window = plan_.now;
     // What a sequence brings is a relief that a tortured guest must not have.
     const bool is_sequence = window.count >= kNeighbours && !state_.options.torture;
     if (is_sequence || !state_.budget.plenty()) return window;
@@ -127,16 +136,25 @@ std::span<const Line> FaultHandler::claim_group(Line line, LineState from)
     const auto window = window_around(line);
     for (std::uint32_t i = window.first; i < window.first + window.count; ++i) {
         const Line other{i};
-        if (other != line) {
-            if (state_.table.state(other) != from || !state_.budget.has_spare() || !state_.budget.take(1)) continue;
-            if (!state_.table.claim(other, from, LineState::kFetching)) {
-                state_.give_room(1);
-                continue;
-            }
-        }
-        group_[count++] = other;
+        if (other == line || claim_spare(other, from)) group_[count++] = other;
     }
     return std::span{group_}.first(count);
+}
+
+bool FaultHandler::claim_spare(Line line, LineState from)
+{
+    if (state_.table.state(line) != from || !state_.budget.has_spare() || !state_.budget.take(1)) return false;
+    if (state_.table.claim(line, from, LineState::kFetching)) return true;
+    state_.give_room(1);
+    return false;
+}
+
+void FaultHandler::give_up(std::span<const Line> lines)
+{
+    for (const Line each : lines) {
+        if (state_.table.release(each, LineState::kRemote)) state_.userfault.wake(state_.page(each), PageCount{1});
+    }
+    state_.give_room(static_cast<std::uint32_t>(lines.size()));
 }
 
 void FaultHandler::fill_zero(Line line)
@@ -152,10 +170,8 @@ void FaultHandler::fetch(Line line)
     EngineCounters::raise(state_.counters.remote_faults);
     const auto lines = claim_group(line, LineState::kRemote);
     if (!read_pages(lines)) {
-        // The engine stops or has failed: nobody will be served any more, but the claim must not stay.
-        for (const Line each : lines) (void)state_.table.release(each, LineState::kRemote);
-        state_.give_room(static_cast<std::uint32_t>(lines.size()));
-        return;
+        // Nobody will be served any more, but the claim must not stay.
+        return give_up(lines);
     }
     install_runs(lines, landing_.data());
     EngineCounters::raise(state_.counters.remote_pages, lines.size());
@@ -166,11 +182,7 @@ bool FaultHandler::read_pages(std::span<const Line> lines)
 {
     bool waited = false;
     while (!state_.stopping()) {
-        for (std::size_t i = 0; i < lines.size(); ++i) {
-            reads_[i] = {.line = lines[i], .into = landing_.data() + i * kPageBytes};
-        }
-        auto status = session_->read(std::span{reads_}.first(lines.size()));
-        for (std::size_t i = 0; status && i < lines.size(); ++i) status = check_page(reads_[i]);
+        const auto status = try_to_read(lines);
         if (status) {
             if (waited) state_.set_waiting("");
             return true;
@@ -184,6 +196,16 @@ bool FaultHandler::read_pages(std::span<const Line> lines)
         state_.pause_before_retry();
     }
     return false;
+}
+
+Status FaultHandler::try_to_read(std::span<const Line> lines)
+{
+    for (std::size_t i = 0; i < lines.size(); ++i) {
+        reads_[i] = {.line = lines[i], .into = landing_.data() + i * kPageBytes};
+    }
+    auto status = session_->read(std::span{reads_}.first(lines.size()));
+    for (std::size_t i = 0; status && i < lines.size(); ++i) status = check_page(reads_[i]);
+    return status;
 }
 
 Status FaultHandler::check_page(const remote_mem::PageRead& page) const
@@ -217,6 +239,75 @@ void FaultHandler::restore(Line line)
     EngineCounters::raise(state_.counters.victim_hits);
     state_.counters.victim_lines.fetch_sub(1, std::memory_order_relaxed);
     finish(line, true);
+}
+
+void FaultHandler::take_landed(Line line)
+{
+    plan_ = state_.streams.on_fault(line, state_.table.size());
+    const auto slot = state_.table.slot(line);
+    install_runs(std::span{&line, 1}, state_.landed_page(slot));
+    state_.landed.free(slot);
+    EngineCounters::raise(state_.counters.ahead_reached);
+    finish(line, false);
+}
+
+void FaultHandler::read_ahead()
+{
+    // Somebody has to stay for the faults of others.
+    if (plan_.ahead.count == 0 || state_.options.handlers == 1) return;
+    if (state_.readers_ahead.fetch_add(1, std::memory_order_acq_rel) < state_.options.handlers - 1) {
+        while (plan_.ahead.count > 0 && !state_.stopping() && read_window_ahead(plan_)) {
+        }
+    }
+    state_.readers_ahead.fetch_sub(1, std::memory_order_acq_rel);
+}
+
+bool FaultHandler::read_window_ahead(const excache::FaultPlan& plan)
+{
+    std::size_t count = 0;
+    for (std::uint32_t i = plan.ahead.first; i < plan.ahead.first + plan.ahead.count; ++i) {
+        if (claim_spare(Line{i}, LineState::kRemote)) group_[count++] = Line{i};
+    }
+    if (count == 0) return false;
+    const auto lines = std::span{group_}.first(count);
+    const auto slot = take_landing_slot();
+    if (!slot || !try_to_read(lines)) {
+        // Whatever is wrong, the fault that needs one of them will ask again and say it.
+        if (slot) {
+            state_.landed.free(*slot);
+            EngineCounters::raise(state_.counters.retries);
+        }
+        give_up(lines);
+        return false;
+    }
+    EngineCounters::raise(state_.counters.ahead_windows);
+    EngineCounters::raise(state_.counters.ahead_pages, count);
+    EngineCounters::raise(state_.counters.remote_pages, count);
+
+    const std::size_t entrance = plan.is_downwards ? count - 1 : 0;
+    const Line first = lines[entrance];
+    std::memcpy(state_.landed_page(*slot), landing_.data() + entrance * kPageBytes, kPageBytes);
+    const bool landed = state_.landed.land(state_.table, first, *slot);
+    const std::size_t from = landed && !plan.is_downwards ? 1 : 0;
+    const auto installed = lines.subspan(from, count - (landed ? 1 : 0));
+    install_runs(installed, landing_.data() + from * kPageBytes);
+    for (const Line each : installed) finish(each, false);
+    state_.call_evictor_if_short();
+    if (landed) return false;
+    EngineCounters::raise(state_.counters.ahead_reached);
+    plan_ = state_.streams.on_fault(first, state_.table.size());
+    return true;
+}
+
+std::optional<std::uint32_t> FaultHandler::take_landing_slot()
+{
+    const auto place = state_.landed.take(state_.table);
+    if (!place) return std::nullopt;
+    if (place->line) {
+        install_runs(std::span{&*place->line, 1}, state_.landed_page(place->slot));
+        finish(*place->line, false);
+    }
+    return place->slot;
 }
 
 void FaultHandler::install_runs(std::span<const Line> lines, const std::byte* from)

@@ -9,6 +9,8 @@ namespace {
 /// or was taken by another vCPU.
 constexpr std::uint32_t kSlack = 4;
 constexpr std::uint32_t kFirstWindow = 4;
+/// A sequence of which so much was wanted will go on.
+constexpr std::uint32_t kAheadFrom = 16;
 /// So many rounds of faults that belong to no sequence does a sequence outlive.
 constexpr std::uint8_t kMostCredit = 8;
 
@@ -68,20 +70,30 @@ LineWindow FaultStreams::window_of(const Stream& stream, std::uint32_t line, std
     return {line, 1};
 }
 
-LineWindow FaultStreams::on_fault(Line faulting, std::uint32_t lines)
+/// Beginning with the line where the sequence is expected to go on.
+LineWindow FaultStreams::window_after(const Stream& stream, std::uint32_t lines)
+{
+    // Downwards it may have passed zero.
+    if (stream.window < kAheadFrom || stream.next >= lines) return {0, 0};
+    if (stream.direction == Direction::kUp) return {stream.next, std::min<std::uint32_t>(stream.window, lines - stream.next)};
+    const auto count = std::min<std::uint32_t>(stream.window, stream.next + 1);
+    return {stream.next + 1 - count, count};
+}
+
+FaultPlan FaultStreams::on_fault(Line faulting, std::uint32_t lines)
 {
     const auto line = faulting.value();
     for (auto& entry : streams_) {
         auto stream = entry.load(std::memory_order_relaxed);
         if (stream.window == 0) continue;
-        if (is_inside(stream, line)) return window_of(stream, line, lines);
+        if (is_inside(stream, line)) return {.now = window_of(stream, line, lines)};
         if (!continues(stream, line)) continue;
         const auto next = advance(stream, line);
         (void)entry.compare_exchange_strong(stream, next, std::memory_order_relaxed);
-        return window_of(next, line, lines);
+        return {window_of(next, line, lines), window_after(next, lines), next.direction == Direction::kDown};
     }
     remember(line);
-    return {line, 1};
+    return {.now = {line, 1}};
 }
 
 void FaultStreams::remember(std::uint32_t line)

@@ -23,6 +23,7 @@ std::string_view to_string(LineState state)
     case LineState::kRemote: return "remote";
     case LineState::kResident: return "resident";
     case LineState::kVictim: return "victim";
+    case LineState::kLanded: return "landed";
     case LineState::kFetching: return "fetching";
     case LineState::kRestoring: return "restoring";
     case LineState::kWithdrawing: return "withdrawing";
@@ -49,6 +50,15 @@ bool LineTable::release(Line line, LineState to)
     const auto before = words_[line.value()].exchange(word_of(to), std::memory_order_acq_rel);
     SPLITVISOR_CHECK(is_claim(state_of(before)));
     return (before & kWanted) != 0;
+}
+
+bool LineTable::release_unless_wanted(Line line, LineState to)
+{
+    auto& word = words_[line.value()];
+    auto expected = word.load(std::memory_order_relaxed);
+    SPLITVISOR_CHECK(is_claim(state_of(expected)));
+    // Whoever wants the line only sets the mark, and never takes it away.
+    return (expected & kWanted) == 0 && word.compare_exchange_strong(expected, word_of(to), std::memory_order_acq_rel);
 }
 
 bool LineTable::want(Line line, LineState during)

@@ -10,20 +10,23 @@
 
 namespace splitvisor::excache {
 
-/// Where the content of a line is. The first four are places of rest; the others belong to the thread that claimed the
+/// Where the content of a line is. The first five are places of rest; the others belong to the thread that claimed the
 /// line and last as long as its work.
 ///
 ///     kZero    -> kFetching    -> kResident                    fault on a line that was never written
 ///     kRemote  -> kFetching    -> kResident | kRemote          fault; back again when the fetch was given up
+///     kRemote  -> kFetching    -> kLanded                      read ahead of the guest
+///     kLanded  -> kFetching    -> kResident                    fault on it, or its slot is needed
 ///     kVictim  -> kRestoring   -> kResident                    fault on a line that was evicted a moment ago
 ///     kResident-> kWithdrawing -> kVictim | kZero | kResident  eviction; kResident when the kernel would not let go
 ///     kVictim  -> kRemote                                      its slot is needed; every replica has the content
-///     kZero, kRemote, kVictim, kResident -> kForgetting -> kZero    the guest gave the line back
+///     any place of rest -> kForgetting -> kZero                the guest gave the line back
 enum class LineState : std::uint32_t {
     kZero,         ///< reads as zero; nothing of it is kept anywhere
     kRemote,       ///< every replica holds the last content
     kResident,     ///< mapped in the guest
     kVictim,       ///< not mapped; the content is in a victim slot
+    kLanded,       ///< not mapped; the content, which is the remote one, is in a landing slot
     kFetching,     ///< claimed by a fault handler: content comes from nowhere (zero) or from the page store
     kRestoring,    ///< claimed by a fault handler: content comes from the victim slot
     kWithdrawing,  ///< claimed by the evictor
@@ -47,10 +50,13 @@ class LineTable {
     /// its installation did that already.
     [[nodiscard]] bool release(Line line, LineState to);
 
+    /// Ends a claim for a place where no fault finds the content mapped; false, and the claim goes on, where one waits already.
+    [[nodiscard]] bool release_unless_wanted(Line line, LineState to);
+
     /// Leaves word that a fault waits for the end of claim `during`; false where that claim has ended.
     [[nodiscard]] bool want(Line line, LineState during);
 
-    /// The victim slot of a line in kVictim or kRestoring. Set by the evictor while it claims the line.
+    /// The victim slot of a line in kVictim or kRestoring, the landing slot of one in kLanded. Set while the line is claimed.
     void set_slot(Line line, std::uint32_t slot) { slots_[line.value()].store(slot, std::memory_order_relaxed); }
     [[nodiscard]] std::uint32_t slot(Line line) const { return slots_[line.value()].load(std::memory_order_relaxed); }
 

@@ -327,6 +327,78 @@ BOOST_DATA_TEST_CASE(an_unreachable_store_delays_and_loses_nothing, kMechanisms,
     BOOST_TEST(rig.fatal_errors() == 0u);
 }
 
+BOOST_DATA_TEST_CASE(sequences_are_read_before_the_guest_is_there, kMechanisms, mechanism)
+{
+    constexpr std::uint64_t kPages = 32 * kMiB / kPageBytes;
+    Rig rig{options_of(mechanism, 32, 8)};
+    fill(rig, kPages, 3);
+    rig.store.set_delay_us(200);
+    const auto before = rig.engine->stats();
+    std::uint64_t wrong = mismatches(rig, kPages, 3);
+    for (std::uint64_t i = kPages; i-- > 0;) wrong += rig.page(i)[0] == i + 3 ? 0u : 1u;
+    BOOST_TEST(wrong == 0u);
+    const auto stats = rig.engine->stats();
+    const auto windows = stats.ahead_windows - before.ahead_windows;
+    BOOST_TEST_MESSAGE(windows << " windows ahead, " << stats.ahead_reached - before.ahead_reached << " reached, "
+                               << stats.ahead_pages - before.ahead_pages << " pages");
+    BOOST_TEST(stats.ahead_pages - before.ahead_pages > kPages / 4);
+    BOOST_TEST(stats.ahead_reached - before.ahead_reached > windows / 2);
+    BOOST_TEST(rig.fatal_errors() == 0u);
+}
+
+/// Pages that are on their way, or have landed, while others forget them, take them and touch them.
+BOOST_DATA_TEST_CASE(what_is_read_ahead_may_be_forgotten_and_taken_at_any_time, kMechanisms* data::make({false, true}),
+                     mechanism, torture)
+{
+    constexpr std::uint64_t kKept = 4096;
+    constexpr std::uint64_t kPages = 2 * kKept;
+    auto options = options_of(mechanism, 32, 8);
+    options.handlers = 3;
+    options.torture = torture;
+    Rig rig{options};
+    fill(rig, kPages, 1);
+    rig.store.set_delay_us(100);
+    std::atomic<bool> stop{false};
+    std::atomic<std::uint64_t> wrong{0};
+    std::vector<std::thread> threads;
+    for (const bool up : {true, false}) {
+        threads.emplace_back([&, up] {
+            // Each has its own word of the kept pages, and only looks at the others.
+            const std::uint64_t word = up ? 1 : 2;
+            for (std::uint64_t round = 0; !stop; ++round) {
+                for (std::uint64_t step = 0; step < kPages && !stop; ++step) {
+                    const auto i = up ? step : kPages - 1 - step;
+                    auto* page = rig.page(i);
+                    const auto first = page[0];
+                    const auto last = page[kWordsPerPage - 1];
+                    const bool whole = first == i + 1 && last == ~(i + 1);
+                    // Forgotten before the first look, or between the two.
+                    const bool gone = i >= kKept && last == 0 && (first == 0 || first == i + 1);
+                    if (!whole && !gone) ++wrong;
+                    if (i >= kKept) continue;
+                    if (page[word] != round) ++wrong;
+                    page[word] = round + 1;
+                }
+            }
+        });
+    }
+    std::mt19937 random{1};
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds{2};
+    while (std::chrono::steady_clock::now() < end) {
+        const auto first = static_cast<std::uint32_t>(kKept + random() % (kKept - 8));
+        rig.engine->forget(Line{first}, static_cast<std::uint32_t>(1 + random() % 8));
+        std::this_thread::sleep_for(std::chrono::milliseconds{1});
+    }
+    stop = true;
+    for (auto& thread : threads) thread.join();
+    BOOST_TEST(wrong == 0u);
+    BOOST_TEST(rig.fatal_errors() == 0u);
+    const auto stats = rig.engine->stats();
+    BOOST_TEST(stats.ahead_windows > 0u);
+    BOOST_TEST(stats.forgotten > 0u);
+    BOOST_TEST(stats.resident_peak <= stats.capacity_lines);
+}
+
 BOOST_AUTO_TEST_CASE(a_fenced_engine_says_so_once_and_stops_writing)
 {
     // The guest's thread stands in a fault that nobody serves any more, until the process ends: so must its memory.

@@ -22,7 +22,7 @@ struct Memory {
     {
         if (local[line]) return;
         ++faults;
-        const auto window = streams.on_fault(Line{line}, static_cast<std::uint32_t>(local.size()));
+        const auto window = streams.on_fault(Line{line}, static_cast<std::uint32_t>(local.size())).now;
         BOOST_REQUIRE(window.count >= 1);
         BOOST_REQUIRE(window.count <= FaultStreams::kLargestWindow);
         BOOST_REQUIRE(window.first <= line);
@@ -102,11 +102,11 @@ BOOST_AUTO_TEST_CASE(finds_a_sequence_amid_random_faults)
 BOOST_AUTO_TEST_CASE(goes_on_where_part_of_the_window_was_not_brought)
 {
     FaultStreams streams;
-    BOOST_TEST(streams.on_fault(Line{200}, kLines).count == 1u);
+    BOOST_TEST(streams.on_fault(Line{200}, kLines).now.count == 1u);
     (void)streams.on_fault(Line{201}, kLines);
-    const auto grown = streams.on_fault(Line{205}, kLines);
+    const auto grown = streams.on_fault(Line{205}, kLines).now;
     BOOST_TEST(grown.count > 1u);
-    const auto inside = streams.on_fault(Line{grown.first + 2}, kLines);
+    const auto inside = streams.on_fault(Line{grown.first + 2}, kLines).now;
     BOOST_TEST(inside.first == grown.first + 2);
     BOOST_TEST(inside.first + inside.count == grown.first + grown.count);
 }
@@ -118,13 +118,47 @@ BOOST_AUTO_TEST_CASE(stays_within_the_memory)
         FaultStreams streams;
         for (int i = 0; i < 10'000; ++i) {
             const auto line = below(random, lines);
-            const auto window = streams.on_fault(Line{line}, lines);
+            const auto plan = streams.on_fault(Line{line}, lines);
+            const auto window = plan.now;
             BOOST_REQUIRE(window.first <= line);
             BOOST_REQUIRE(line - window.first < window.count);
             BOOST_REQUIRE(window.first + window.count <= lines);
             BOOST_REQUIRE(window.count <= FaultStreams::kLargestWindow);
+            BOOST_REQUIRE(plan.ahead.count <= FaultStreams::kLargestWindow);
+            BOOST_REQUIRE(plan.ahead.first + plan.ahead.count <= lines);
         }
     }
+}
+
+BOOST_AUTO_TEST_CASE(plans_ahead_what_a_sequence_will_want_next)
+{
+    constexpr std::uint32_t kLength = 10'000;
+    for (const bool up : {true, false}) {
+        FaultStreams streams;
+        std::uint32_t at = 0;
+        std::uint32_t planned = 0;
+        for (int faults = 0; faults < 300 && at < kLength; ++faults) {
+            const auto plan = streams.on_fault(Line{up ? at : kLength - 1 - at}, kLength);
+            // What was planned ahead before begins where this fault is; the next one begins where this window ends.
+            at += plan.now.count;
+            if (plan.ahead.count == 0) continue;
+            ++planned;
+            BOOST_TEST(plan.is_downwards == !up);
+            const auto entrance = up ? plan.ahead.first : kLength - plan.ahead.first - plan.ahead.count;
+            BOOST_TEST(entrance == at);
+        }
+        BOOST_TEST(at >= kLength);
+        BOOST_TEST(planned > kLength / FaultStreams::kLargestWindow - 10);
+    }
+}
+
+BOOST_AUTO_TEST_CASE(plans_nothing_ahead_for_random_faults)
+{
+    std::mt19937 random{4};
+    FaultStreams streams;
+    std::uint64_t planned = 0;
+    for (int i = 0; i < 100'000; ++i) planned += streams.on_fault(Line{below(random, 32'768)}, 32'768).ahead.count;
+    BOOST_TEST(planned < 1000u);
 }
 
 BOOST_AUTO_TEST_SUITE_END()

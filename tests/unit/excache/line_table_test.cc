@@ -2,9 +2,11 @@
 
 #include <atomic>
 #include <boost/test/unit_test.hpp>
+#include <random>
 #include <thread>
 #include <vector>
 
+#include "excache/landed_lines.h"
 #include "excache/line_budget.h"
 #include "excache/victim_ring.h"
 
@@ -178,6 +180,90 @@ BOOST_AUTO_TEST_CASE(slots_are_emptied_in_the_order_they_were_filled)
             ++oldest_line;
         }
     }
+}
+
+BOOST_AUTO_TEST_CASE(a_line_lands_unless_somebody_waits_for_it)
+{
+    LineTable table{2};
+    LandedLines landed;
+    BOOST_REQUIRE(table.claim(Line{0}, LineState::kZero, LineState::kFetching));
+    BOOST_REQUIRE(table.claim(Line{1}, LineState::kZero, LineState::kFetching));
+    BOOST_REQUIRE(table.want(Line{1}, LineState::kFetching));
+    const auto first = landed.take(table);
+    const auto second = landed.take(table);
+    BOOST_REQUIRE((first && second && first->slot != second->slot && !first->line && !second->line));
+    BOOST_TEST(landed.land(table, Line{0}, first->slot));
+    BOOST_TEST(!landed.land(table, Line{1}, second->slot));
+    BOOST_TEST((table.state(Line{0}) == LineState::kLanded));
+    BOOST_TEST((table.state(Line{1}) == LineState::kFetching));
+    BOOST_TEST(table.release(Line{1}, LineState::kResident));
+}
+
+BOOST_AUTO_TEST_CASE(a_slot_that_is_needed_gives_up_the_line_that_lay_there)
+{
+    LineTable table{LandedLines::kSlots + 1};
+    LandedLines landed;
+    for (std::uint32_t i = 0; i < LandedLines::kSlots; ++i) {
+        BOOST_REQUIRE(table.claim(Line{i}, LineState::kZero, LineState::kFetching));
+        BOOST_REQUIRE(landed.land(table, Line{i}, landed.take(table)->slot));
+    }
+    const auto place = landed.take(table);
+    BOOST_REQUIRE((place && place->line));
+    BOOST_TEST((table.state(*place->line) == LineState::kFetching));
+    BOOST_TEST(table.slot(*place->line) == place->slot);
+}
+
+// Threads land lines and take them back at random: no slot is ever in two hands, and a line's slot holds that line.
+BOOST_AUTO_TEST_CASE(landing_slots_are_never_in_two_hands)
+{
+    constexpr std::uint32_t kLines = 64;
+    constexpr int kThreads = 4;
+    LineTable table{kLines};
+    LandedLines landed;
+    std::vector<std::atomic<std::uint32_t>> content(LandedLines::kSlots);
+    std::vector<std::atomic<int>> hands(LandedLines::kSlots);
+    std::atomic<std::uint64_t> errors{0};
+    const auto enter = [&](std::uint32_t slot) {
+        if (hands[slot].fetch_add(1) != 0) ++errors;
+    };
+    const auto leave = [&](std::uint32_t slot) { hands[slot].fetch_sub(1); };
+    const auto work = [&](std::uint32_t seed) {
+        std::mt19937 random{seed};
+        for (int i = 0; i < 50'000; ++i) {
+            const Line line{static_cast<std::uint32_t>(random() % kLines)};
+            if (table.claim(line, LineState::kLanded, LineState::kFetching)) {
+                const auto slot = table.slot(line);
+                enter(slot);
+                if (content[slot] != line.value()) ++errors;
+                leave(slot);
+                landed.free(slot);
+                (void)table.release(line, LineState::kRemote);
+                continue;
+            }
+            if (!table.claim(line, table.state(line) == LineState::kZero ? LineState::kZero : LineState::kRemote,
+                             LineState::kFetching)) {
+                (void)table.want(line, LineState::kFetching);
+                continue;
+            }
+            const auto place = landed.take(table);
+            if (!place) {
+                (void)table.release(line, LineState::kRemote);
+                continue;
+            }
+            enter(place->slot);
+            if (place->line) {
+                if (content[place->slot] != place->line->value()) ++errors;
+                (void)table.release(*place->line, LineState::kRemote);
+            }
+            content[place->slot] = line.value();
+            leave(place->slot);
+            if (!landed.land(table, line, place->slot)) (void)table.release(line, LineState::kRemote);
+        }
+    };
+    std::vector<std::thread> threads;
+    for (std::uint32_t t = 0; t < kThreads; ++t) threads.emplace_back(work, t + 1);
+    for (auto& thread : threads) thread.join();
+    BOOST_TEST(errors == 0u);
 }
 
 BOOST_AUTO_TEST_SUITE_END()
