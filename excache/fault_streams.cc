@@ -8,7 +8,8 @@ namespace {
 /// How far beyond the expected line a fault may lie and still go on with the sequence: what lies between is local already,
 /// or was taken by another vCPU.
 constexpr std::uint32_t kSlack = 4;
-constexpr std::uint32_t kFirstWindow = 4;
+/// The second window of a sequence, and all those of a probe: it ends that close to the sequence.
+constexpr std::uint32_t kSmallWindow = 4;
 /// A sequence of which so much was wanted will go on.
 constexpr std::uint32_t kAheadFrom = 16;
 /// So many rounds of faults that belong to no sequence does a sequence outlive.
@@ -16,15 +17,22 @@ constexpr std::uint8_t kMostCredit = 8;
 
 }  // namespace
 
-bool FaultStreams::continues(const Stream& stream, std::uint32_t line)
+bool FaultStreams::goes_down(const Stream& stream, std::uint32_t line)
 {
     // Wraps to a huge number where the line lies on the other side.
+    const auto first = stream.direction == Direction::kPresumedUp ? stream.next - stream.window : stream.next;
+    const auto down = first - line;
+    return stream.direction == Direction::kDown ? down <= kSlack : down != 0 && down <= kSlack;
+}
+
+bool FaultStreams::continues(const Stream& stream, std::uint32_t line)
+{
     const auto up = line - stream.next;
-    const auto down = stream.next - line;
     switch (stream.direction) {
     case Direction::kUp: return up <= kSlack;
-    case Direction::kDown: return down <= kSlack;
-    case Direction::kUnknown: return (up != 0 && up <= kSlack) || (down != 0 && down <= kSlack);
+    case Direction::kDown: return goes_down(stream, line);
+    case Direction::kUnknown: return (up != 0 && up <= kSlack) || goes_down(stream, line);
+    case Direction::kPresumedUp: return up <= kSlack || goes_down(stream, line);
     }
     return false;
 }
@@ -33,10 +41,11 @@ bool FaultStreams::continues(const Stream& stream, std::uint32_t line)
 /// places where random faults fall into.
 bool FaultStreams::is_inside(const Stream& stream, std::uint32_t line)
 {
-    if (stream.direction != Direction::kUnknown && stream.credit < kMostCredit) return false;
+    const bool is_lately = stream.credit == kMostCredit;
     switch (stream.direction) {
-    case Direction::kUp: return stream.next - line - 1 < stream.window;
-    case Direction::kDown: return line - stream.next - 1 < stream.window;
+    case Direction::kUp: return is_lately && stream.next - line - 1 < stream.window;
+    case Direction::kDown: return is_lately && line - stream.next - 1 < stream.window;
+    case Direction::kPresumedUp: return stream.next - line - 1 < stream.window;
     case Direction::kUnknown: return stream.next == line;
     }
     return false;
@@ -44,22 +53,32 @@ bool FaultStreams::is_inside(const Stream& stream, std::uint32_t line)
 
 FaultStreams::Stream FaultStreams::advance(const Stream& stream, std::uint32_t line)
 {
+    const bool is_first_step = stream.direction == Direction::kUnknown || stream.direction == Direction::kPresumedUp;
+    const bool down = stream.direction != Direction::kUp && goes_down(stream, line);
     Stream result = stream;
     result.credit = kMostCredit;
-    if (stream.direction == Direction::kUnknown) {
-        result.direction = line > stream.next ? Direction::kUp : Direction::kDown;
-        result.window = kFirstWindow;
-    } else {
-        result.window = static_cast<std::uint8_t>(std::min<std::uint32_t>(2u * stream.window, kLargestWindow));
+    result.direction = down ? Direction::kDown : Direction::kUp;
+    if (stream.probed != 0) {
+        const auto last = is_first_step ? stream.next : down ? stream.next + stream.window : stream.next - stream.window;
+        const auto length = stream.probed + (down ? last - line : line - last);
+        result.probed = static_cast<std::uint8_t>(std::min(length, kLargestWindow));
+        if (length >= kLargestWindow) {
+            learn(kLargestWindow);
+            result.probed = 0;
+        }
     }
+    const bool starts_small = result.probed != 0 || (is_first_step && (down || stream.direction == Direction::kUnknown));
+    result.window = static_cast<std::uint8_t>(
+        starts_small ? kSmallWindow : std::min(std::max<std::uint32_t>(2u * stream.window, kSmallWindow), kLargestWindow));
     // Downwards it may pass zero, and then no line continues it.
-    result.next = result.direction == Direction::kUp ? line + result.window : line - result.window;
+    result.next = down ? line - result.window : line + result.window;
     return result;
 }
 
 LineWindow FaultStreams::window_of(const Stream& stream, std::uint32_t line, std::uint32_t lines)
 {
     switch (stream.direction) {
+    case Direction::kPresumedUp:
     case Direction::kUp: return {line, std::min<std::uint32_t>(stream.next, lines) - line};
     case Direction::kDown: {
         const auto count = std::min(line - stream.next, line + 1);
@@ -92,23 +111,45 @@ FaultPlan FaultStreams::on_fault(Line faulting, std::uint32_t lines)
         (void)entry.compare_exchange_strong(stream, next, std::memory_order_relaxed);
         return {window_of(next, line, lines), window_after(next, lines), next.direction == Direction::kDown};
     }
-    remember(line);
-    return {.now = {line, 1}};
+    const auto ordinal = hand_.fetch_add(1, std::memory_order_relaxed);
+    const auto stream = begin(line, ordinal);
+    remember(stream, ordinal);
+    return {.now = window_of(stream, line, lines)};
 }
 
-void FaultStreams::remember(std::uint32_t line)
+FaultStreams::Stream FaultStreams::begin(std::uint32_t line, std::uint32_t ordinal)
+{
+    if (ordinal % kProbeEvery == 0) return {.next = line, .window = 1, .probed = 1};
+    const auto window = first_window_.load(std::memory_order_relaxed);
+    if (window == 1) return {.next = line, .window = 1};
+    return {.next = line + window, .window = window, .direction = Direction::kPresumedUp};
+}
+
+void FaultStreams::remember(const Stream& stream, std::uint32_t place)
 {
     for (std::size_t tries = 0;; ++tries) {
-        auto& entry = streams_[hand_.fetch_add(1, std::memory_order_relaxed) % kStreams];
-        auto stream = entry.load(std::memory_order_relaxed);
-        if (stream.credit == 0 || tries == kStreams) {
-            entry.store({.next = line, .window = 1}, std::memory_order_relaxed);
+        auto& entry = streams_[(place + tries) % kStreams];
+        auto old = entry.load(std::memory_order_relaxed);
+        if (old.credit == 0 || tries == kStreams) {
+            if (old.probed != 0) learn(old.probed == 1 ? 1 : old.probed + kSmallWindow / 2);
+            entry.store(stream, std::memory_order_relaxed);
             return;
         }
-        auto poorer = stream;
+        auto poorer = old;
         --poorer.credit;
-        (void)entry.compare_exchange_strong(stream, poorer, std::memory_order_relaxed);
+        (void)entry.compare_exchange_strong(old, poorer, std::memory_order_relaxed);
     }
+}
+
+void FaultStreams::learn(std::uint32_t length)
+{
+    const auto at = learnt_.fetch_add(1, std::memory_order_relaxed) % kLengths;
+    lengths_[at].store(static_cast<std::uint8_t>(std::min(length, kLargestWindow)), std::memory_order_relaxed);
+    std::array<std::uint8_t, kLengths> sorted{};
+    for (std::size_t i = 0; i < kLengths; ++i) sorted[i] = lengths_[i].load(std::memory_order_relaxed);
+    std::ranges::sort(sorted);
+    const auto reached_by_most = std::max<std::uint8_t>(sorted[kLengths / 4], 1);
+    first_window_.store(reached_by_most, std::memory_order_relaxed);
 }
 
 }  // namespace splitvisor::excache

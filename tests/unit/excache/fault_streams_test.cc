@@ -38,6 +38,7 @@ struct Memory {
     std::vector<bool> local;
     std::uint64_t faults = 0;
     std::uint64_t brought = 0;
+    std::uint64_t wanted = 0;  ///< filled by who touches
 };
 
 }  // namespace
@@ -50,7 +51,7 @@ BOOST_AUTO_TEST_CASE(brings_sequences_in_either_direction_with_few_faults)
     for (const bool up : {true, false}) {
         Memory memory{kLength};
         for (std::uint32_t i = 0; i < kLength; ++i) memory.touch(up ? i : kLength - 1 - i);
-        BOOST_TEST(memory.faults < kLength / 64 + 10);
+        BOOST_TEST(memory.faults < kLength / 64 + 20);
         BOOST_TEST(memory.brought == kLength);
     }
 }
@@ -66,7 +67,7 @@ BOOST_AUTO_TEST_CASE(keeps_several_sequences_apart)
             memory.touch(s % 2 == 0 ? base + i : base + kLength - 1 - i);
         }
     }
-    BOOST_TEST(memory.faults < kSequences * (kLength / 64 + 10));
+    BOOST_TEST(memory.faults < kSequences * (kLength / 64 + 20));
     // Each overshoots its end by less than a window.
     BOOST_TEST(memory.brought < kSequences * (kLength + 64));
 }
@@ -150,6 +151,41 @@ BOOST_AUTO_TEST_CASE(plans_ahead_what_a_sequence_will_want_next)
         BOOST_TEST(at >= kLength);
         BOOST_TEST(planned > kLength / FaultStreams::kLargestWindow - 10);
     }
+}
+
+BOOST_AUTO_TEST_CASE(learns_how_long_sequences_are)
+{
+    std::mt19937 random{5};
+    Memory memory;
+    const auto work = [&](std::uint32_t length, bool up, int blocks) {
+        for (int i = 0; i < blocks; ++i) {
+            const auto base = below(random, kLines / 64) * 64 + 64 * (below(random, 2) == 0 ? 1 : 0);
+            if (base + 64 > kLines || memory.local[base] || memory.local[base + length - 1]) continue;
+            for (std::uint32_t k = 0; k < length; ++k) memory.touch(base + (up ? k : length - 1 - k));
+            memory.wanted += length;
+        }
+    };
+    const auto fresh = [&] {
+        std::fill(memory.local.begin(), memory.local.end(), false);
+        memory.faults = memory.brought = memory.wanted = 0;
+    };
+    work(16, true, 400);
+    fresh();
+    // A fault a block, but for the probes.
+    work(16, true, 2000);
+    BOOST_TEST(memory.faults < memory.wanted / 16 * 2);
+    BOOST_TEST(memory.brought < memory.wanted + memory.wanted / 5);
+    // Single lines: soon nothing else is brought.
+    fresh();
+    work(1, true, 2000);
+    BOOST_TEST(memory.brought < memory.wanted + 16 * 300);
+    fresh();
+    work(1, true, 2000);
+    BOOST_TEST(memory.brought < memory.wanted + memory.wanted / 20);
+    // Downwards costs more, and is found.
+    fresh();
+    work(32, false, 2000);
+    BOOST_TEST(memory.faults < memory.wanted / 4);
 }
 
 BOOST_AUTO_TEST_CASE(plans_nothing_ahead_for_random_faults)
