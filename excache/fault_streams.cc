@@ -114,12 +114,35 @@ FaultPlan FaultStreams::on_fault(Line faulting, std::uint32_t lines)
     const auto ordinal = hand_.fetch_add(1, std::memory_order_relaxed);
     const auto stream = begin(line, ordinal);
     remember(stream, ordinal);
-    return {.now = window_of(stream, line, lines)};
+    FaultPlan plan{.now = window_of(stream, line, lines)};
+    if (const auto beginning = next_beginning(line, ordinal, lines); beginning < lines) {
+        plan.ahead = {beginning, std::min<std::uint32_t>(first_window_.load(std::memory_order_relaxed), lines - beginning)};
+    }
+    return plan;
+}
+
+std::uint32_t FaultStreams::next_beginning(std::uint32_t line, std::uint32_t ordinal, std::uint32_t lines)
+{
+    const auto before = last_beginning_.exchange(line, std::memory_order_relaxed);
+    distances_[ordinal % kDistances].store(line - before, std::memory_order_relaxed);
+    // The only value that can be a majority (Boyer and Moore), and then whether it is one.
+    std::array<std::uint32_t, kDistances> distances{};
+    std::uint32_t candidate = 0;
+    std::uint32_t votes = 0;
+    for (std::uint32_t i = 0; i < kDistances; ++i) {
+        distances[i] = distances_[i].load(std::memory_order_relaxed);
+        if (votes == 0) candidate = distances[i];
+        distances[i] == candidate ? ++votes : --votes;
+    }
+    // A probe must not find its lines there already.
+    if (is_probe(ordinal + 1)) return lines;
+    if (candidate == 0 || std::ranges::count(distances, candidate) < kMajority) return lines;
+    return line + candidate;
 }
 
 FaultStreams::Stream FaultStreams::begin(std::uint32_t line, std::uint32_t ordinal)
 {
-    if (ordinal % kProbeEvery == 0) return {.next = line, .window = 1, .probed = 1};
+    if (is_probe(ordinal)) return {.next = line, .window = 1, .probed = 1};
     const auto window = first_window_.load(std::memory_order_relaxed);
     if (window == 1) return {.next = line, .window = 1};
     return {.next = line + window, .window = window, .direction = Direction::kPresumedUp};

@@ -7,6 +7,7 @@
 
 using namespace splitvisor;
 using excache::FaultStreams;
+using excache::LineWindow;
 
 namespace {
 
@@ -186,6 +187,31 @@ BOOST_AUTO_TEST_CASE(learns_how_long_sequences_are)
     fresh();
     work(32, false, 2000);
     BOOST_TEST(memory.faults < memory.wanted / 4);
+}
+
+BOOST_AUTO_TEST_CASE(plans_ahead_where_the_next_of_many_strides_begins)
+{
+    constexpr std::uint32_t kBlock = 16;
+    for (const std::uint32_t stride : {1'000u, 0u - 1'000u}) {
+        FaultStreams streams;
+        std::uint32_t right = 0;
+        std::uint32_t planned_lines = 0;
+        LineWindow planned{0, 0};
+        for (std::uint32_t i = 0, at = kLines / 2; i < 400; ++i, at += stride) {
+            if (planned.count > 0 && planned.first == at) {
+                ++right;
+                planned_lines += planned.count;
+            }
+            for (std::uint32_t k = 0; k < kBlock; ++k) {
+                const auto plan = streams.on_fault(Line{at + k}, kLines);
+                if (k == 0) planned = plan.ahead;
+                k = plan.now.first + plan.now.count - at - 1;
+            }
+        }
+        // All but the first few, and those that are probes.
+        BOOST_TEST(right > 400u - 400u / FaultStreams::kProbeEvery - 20u);
+        BOOST_TEST(planned_lines > right * 8);
+    }
 }
 
 BOOST_AUTO_TEST_CASE(plans_nothing_ahead_for_random_faults)
