@@ -13,10 +13,11 @@ namespace splitvisor::fakes {
 /// A whole mComponent in this process, reached over loopback TCP, that a test can stop and start again.
 class LocalMemoryMonitor {
   public:
-    explicit LocalMemoryMonitor(std::string name, ByteCount capacity = ByteCount{64 * kMiB})
+    explicit LocalMemoryMonitor(std::string name, ByteCount capacity = ByteCount{64 * kMiB},
+                                const std::string& endpoint = "tcp:127.0.0.1:0")
         : name_{std::move(name)}, capacity_{capacity}
     {
-        options_.endpoint = fabric::Endpoint::parse("tcp:127.0.0.1:0").value();
+        options_.endpoint = fabric::Endpoint::parse(endpoint).value();
         forget_and_start();
     }
 

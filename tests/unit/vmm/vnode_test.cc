@@ -337,23 +337,25 @@ BOOST_AUTO_TEST_CASE(answers_and_is_killed_while_its_memory_says_nothing)
 
 BOOST_AUTO_TEST_CASE(runs_on_remote_memory)
 {
-    fakes::LocalMemoryMonitor monitor{"mem-a"};
-    monitor.create_region(RegionId{1}, ByteCount{16 * kMiB}, Epoch{3});
-    config["excache_bytes"] = 4 * kMiB;
-    config["regions"] = Json::array({region(monitor.endpoint().to_string(), RegionId{1})});
-    const auto vmm = start({});
-    const auto console = connect("console.sock");
-    for (int boot = 0; boot < 3; ++boot) {
-        BOOST_REQUIRE_EQUAL(console->line(), "0");
-        BOOST_TEST(console->send(boot < 2 ? "r" : "x"));
+    for (const std::string& door : {std::string{"tcp:127.0.0.1:0"}, "shm:" + (folder / "mem-a")}) {
+        fakes::LocalMemoryMonitor monitor{"mem-a", ByteCount{64 * kMiB}, door};
+        monitor.create_region(RegionId{1}, ByteCount{16 * kMiB}, Epoch{3});
+        config["excache_bytes"] = 4 * kMiB;
+        config["regions"] = Json::array({region(monitor.endpoint().to_string(), RegionId{1})});
+        const auto vmm = start({});
+        const auto console = connect("console.sock");
+        for (int boot = 0; boot < 3; ++boot) {
+            BOOST_REQUIRE_EQUAL(console->line(), "0");
+            BOOST_TEST(console->send(boot < 2 ? "r" : "x"));
+        }
+        BOOST_TEST(console->until("x") == "x");
+        const auto engine = ask("stats")["engine"];
+        BOOST_TEST(engine["faults"] > 0);
+        BOOST_TEST(engine["resident_peak"] <= 1024);
+        BOOST_TEST(console->send("p"));
+        BOOST_TEST(vmm->status() == 0);
+        check_ending(0, "powered off");
     }
-    BOOST_TEST(console->until("x") == "x");
-    const auto engine = ask("stats")["engine"];
-    BOOST_TEST(engine["faults"] > 0);
-    BOOST_TEST(engine["resident_peak"] <= 1024);
-    BOOST_TEST(console->send("p"));
-    BOOST_TEST(vmm->status() == 0);
-    check_ending(0, "powered off");
 }
 
 BOOST_AUTO_TEST_CASE(is_refused_by_memory_that_belongs_to_a_later_owner)
