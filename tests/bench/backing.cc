@@ -22,9 +22,9 @@ class InProcessBacking final : public Backing {
 };
 
 /// vRegions of 1 GiB on one mComponent, as a vNode gets them.
-class TcpBacking final : public Backing {
+class ServerBacking final : public Backing {
   public:
-    explicit TcpBacking(ServerProcess server) : server_{std::move(server)} {}
+    explicit ServerBacking(ServerProcess server) : server_{std::move(server)} {}
 
     Result<std::unique_ptr<remote_mem::PageStore>> open(ByteCount memory) override
     {
@@ -69,16 +69,17 @@ class TcpBacking final : public Backing {
 
 Result<BackingKind> parse_backing(std::string_view text)
 {
-    for (const auto kind : {BackingKind::kTcp, BackingKind::kInProcess, BackingKind::kLocal}) {
+    for (const auto kind : {BackingKind::kTcp, BackingKind::kShm, BackingKind::kInProcess, BackingKind::kLocal}) {
         if (to_string(kind) == text) return kind;
     }
-    return Error{ErrorCode::kInvalid, "'" + std::string{text} + "' is not a backing; there are tcp, inprocess, local"};
+    return Error{ErrorCode::kInvalid, "'" + std::string{text} + "' is not a backing; there are tcp, shm, inprocess, local"};
 }
 
 std::string_view to_string(BackingKind kind)
 {
     switch (kind) {
     case BackingKind::kTcp: return "tcp";
+    case BackingKind::kShm: return "shm";
     case BackingKind::kInProcess: return "inprocess";
     case BackingKind::kLocal: return "local";
     }
@@ -90,10 +91,12 @@ Result<std::unique_ptr<Backing>> make_backing(BackingKind kind, ByteCount capaci
     switch (kind) {
     case BackingKind::kLocal: break;
     case BackingKind::kInProcess: return std::unique_ptr<Backing>{std::make_unique<InProcessBacking>()};
-    case BackingKind::kTcp: {
-        auto server = ServerProcess::start(capacity);
+    case BackingKind::kTcp:
+    case BackingKind::kShm: {
+        using Scheme = fabric::Endpoint::Scheme;
+        auto server = ServerProcess::start(capacity, kind == BackingKind::kTcp ? Scheme::kTcp : Scheme::kShm);
         if (!server) return server.error();
-        return std::unique_ptr<Backing>{std::make_unique<TcpBacking>(std::move(*server))};
+        return std::unique_ptr<Backing>{std::make_unique<ServerBacking>(std::move(*server))};
     }
     }
     return Error{ErrorCode::kInvalid, "local memory has no backing"};

@@ -12,6 +12,7 @@ namespace splitvisor::bench {
 /// Where the remote pages are during a benchmark.
 enum class BackingKind {
     kTcp,        ///< in a memory monitor's server, another process of this machine, over loopback TCP
+    kShm,        ///< the same over shared memory
     kInProcess,  ///< in plain memory of this process: what the fault engine costs without a network
     kLocal,      ///< nowhere: all memory is local and there is no fault engine
 };
@@ -27,7 +28,7 @@ class Backing {
     [[nodiscard]] virtual Result<std::unique_ptr<remote_mem::PageStore>> open(ByteCount memory) = 0;
 };
 
-/// kTcp starts the server process, so it comes before any thread. `capacity`: the largest memory that will be opened.
+/// kTcp and kShm start the server process, so it comes before any thread. `capacity`: the largest memory that will be opened.
 /// Not for kLocal.
 [[nodiscard]] Result<std::unique_ptr<Backing>> make_backing(BackingKind kind, ByteCount capacity);
 

@@ -17,9 +17,12 @@ namespace {
 
 /// A line here is all that a further transport needs.
 constexpr std::array kTcpFloors{PlainKind::kTcpSpinning, PlainKind::kTcpSleeping};
+constexpr std::array kShmFloors{PlainKind::kShmSpinning, PlainKind::kShmSleeping};
 constexpr std::array kMemoryFloors{PlainKind::kMemory};
 constexpr std::array kTransports{
     Transport{"tcp", BackingKind::kTcp, PlainKind::kTcpSleeping, kTcpFloors},
+    // The textbook knows no shared memory.
+    Transport{"shm", BackingKind::kShm, PlainKind::kTcpSleeping, kShmFloors},
     Transport{"inprocess", BackingKind::kInProcess, PlainKind::kMemory, kMemoryFloors},
 };
 

@@ -47,8 +47,8 @@ BOOST_AUTO_TEST_CASE(fault_measures_every_transport)
                                .engine = {.memory = ByteCount{24 * kMiB}, .excache = ByteCount{6 * kMiB}},
                                .runs = 2,
                                .faults = 50};
-    expect_rows(FaultBench{options, kSilent}.run(), {"fault.tcp.textbook", "fault.tcp.floor", "fault.inprocess.textbook",
-                                                     "fault.inprocess.floor"});
+    expect_rows(FaultBench{options, kSilent}.run(), {"fault.tcp.textbook", "fault.tcp.floor", "fault.shm.textbook",
+                                                     "fault.shm.floor", "fault.inprocess.textbook", "fault.inprocess.floor"});
 }
 
 BOOST_AUTO_TEST_CASE(throughput_measures_with_two_threads)

@@ -24,8 +24,14 @@ constexpr int kEndDeadlineMs = 2'000;
 
 }  // namespace
 
-Result<ServerProcess> ServerProcess::start(ByteCount capacity)
+Result<ServerProcess> ServerProcess::start(ByteCount capacity, fabric::Endpoint::Scheme scheme)
 {
+    fabric::Endpoint wanted{.scheme = scheme, .host = "127.0.0.1", .port = 0};
+    std::unique_ptr<fakes::TemporaryDirectory> directory;
+    if (scheme == fabric::Endpoint::Scheme::kShm) {
+        directory = std::make_unique<fakes::TemporaryDirectory>();
+        wanted = {.scheme = scheme, .host = *directory / "server", .port = 0};
+    }
     int ends[2];
     if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) return Error::from_errno("socketpair");
     Fd ours{ends[0]};
@@ -37,20 +43,19 @@ Result<ServerProcess> ServerProcess::start(ByteCount capacity)
         ours.reset();
         // The parent may have died before this call took effect.
         if (::prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || ::getppid() != parent) ::_exit(1);
-        serve(std::move(theirs), capacity);
+        serve(std::move(theirs), capacity, wanted);
     }
-    ServerProcess server{std::move(ours), pid};
+    ServerProcess server{std::move(ours), pid, std::move(directory)};
     theirs.reset();
     const auto ready = server.receive();
     if (!ready) return ready.error().in("the server did not start");
-    server.endpoint_ = {.scheme = fabric::Endpoint::Scheme::kTcp,
-                        .host = "127.0.0.1",
-                        .port = static_cast<std::uint16_t>(ready->port)};
+    server.endpoint_ = wanted;
+    server.endpoint_.port = static_cast<std::uint16_t>(ready->port);
     return server;
 }
 
 ServerProcess::ServerProcess(ServerProcess&& other) noexcept
-    : control_{std::move(other.control_)}, pid_{std::exchange(other.pid_, -1)}, endpoint_{std::move(other.endpoint_)}
+    : directory_{std::move(other.directory_)}, control_{std::move(other.control_)}, pid_{std::exchange(other.pid_, -1)}, endpoint_{std::move(other.endpoint_)}
 {
 }
 
@@ -66,11 +71,11 @@ ServerProcess::~ServerProcess()
     ::waitpid(pid_, nullptr, 0);
 }
 
-void ServerProcess::serve(Fd control, ByteCount capacity)
+void ServerProcess::serve(Fd control, ByteCount capacity, const fabric::Endpoint& wanted)
 {
     remote_mem::RegionStore store{capacity};
     remote_mem::ServerOptions options;
-    options.endpoint = {.scheme = fabric::Endpoint::Scheme::kTcp, .host = "127.0.0.1", .port = 0};
+    options.endpoint = wanted;
     const auto server = remote_mem::DataServer::start(options, store);
     auto answer = describe(server ? Status{} : Status{server.error()});
     if (server) answer.port = (*server)->endpoint().port;

@@ -3,21 +3,23 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <memory>
 
 #include "base/fd.h"
 #include "base/result.h"
 #include "base/units.h"
 #include "fabric/connection.h"
 #include "remote-mem/page_store.h"
+#include "tests/fakes/temporary_directory.h"
 
 namespace splitvisor::bench {
 
-/// A memory monitor's store and data server in a child process, without a controller. It listens on loopback TCP and ends
-/// with this object, or with this process. Not thread-safe.
+/// A memory monitor's store and data server in a child process, without a controller. It ends with this object, or with this
+/// process. Not thread-safe.
 class ServerProcess {
   public:
-    /// Forks: the caller has no other thread yet.
-    static Result<ServerProcess> start(ByteCount capacity);
+    /// Listens on loopback (kTcp) or in a directory of its own (kShm). Forks: the caller has no other thread yet.
+    static Result<ServerProcess> start(ByteCount capacity, fabric::Endpoint::Scheme scheme);
     ServerProcess(ServerProcess&& other) noexcept;
     ServerProcess& operator=(ServerProcess&&) = delete;
     ~ServerProcess();
@@ -44,12 +46,16 @@ class ServerProcess {
         char message[256];
     };
 
-    ServerProcess(Fd control, ::pid_t pid) : control_{std::move(control)}, pid_{pid} {}
-    [[noreturn]] static void serve(Fd control, ByteCount capacity);
+    ServerProcess(Fd control, ::pid_t pid, std::unique_ptr<fakes::TemporaryDirectory> directory)
+        : directory_{std::move(directory)}, control_{std::move(control)}, pid_{pid}
+    {
+    }
+    [[noreturn]] static void serve(Fd control, ByteCount capacity, const fabric::Endpoint& wanted);
     static Answer describe(const Status& status);
     [[nodiscard]] Result<Answer> receive() const;
     [[nodiscard]] Status call(const Command& command) const;
 
+    std::unique_ptr<fakes::TemporaryDirectory> directory_;  ///< of the socket; none for TCP
     Fd control_;
     ::pid_t pid_ = -1;
     fabric::Endpoint endpoint_;

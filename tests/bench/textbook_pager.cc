@@ -295,6 +295,8 @@ Result<std::unique_ptr<PlainRemote>> make_plain_remote(PlainKind kind, ByteCount
     switch (kind) {
     case PlainKind::kTcpSleeping: return make_tcp_remote(memory, false);
     case PlainKind::kTcpSpinning: return make_tcp_remote(memory, true);
+    case PlainKind::kShmSleeping: return make_shm_remote(memory, false);
+    case PlainKind::kShmSpinning: return make_shm_remote(memory, true);
     case PlainKind::kMemory: {
         auto pages = Mapping::anonymous(memory);
         if (!pages) return pages.error();

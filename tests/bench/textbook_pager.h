@@ -25,11 +25,14 @@ class PlainRemote {
 enum class PlainKind {
     kTcpSleeping,  ///< a server process over loopback TCP; both ends sleep while they wait
     kTcpSpinning,  ///< the same; both ends poll for as long as our own transport does before they sleep
+    kShmSleeping,  ///< a server process, one request and one page between the two in shared memory; both ends sleep
+    kShmSpinning,  ///< the same; both ends poll first
     kMemory,       ///< plain memory of this process
 };
 
-/// The first two fork: the caller has no other thread yet.
+/// All but kMemory fork: the caller has no other thread yet.
 [[nodiscard]] Result<std::unique_ptr<PlainRemote>> make_plain_remote(PlainKind kind, ByteCount memory);
+[[nodiscard]] Result<std::unique_ptr<PlainRemote>> make_shm_remote(ByteCount memory, bool spins);
 
 /// The pager over it, with `local` pages of room. It drops a page after reading it, so a write in between would be lost:
 /// nobody may write while another thread faults.

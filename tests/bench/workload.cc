@@ -25,7 +25,7 @@ void add_options(CLI::App& app, CommandLine& line)
     auto& options = line.options;
     app.add_option("--workload", line.workload, "One of: " + names)->capture_default_str();
     app.add_option("--vcpus", options.vcpus, "vCPUs: 1 or 2")->capture_default_str();
-    app.add_option("--backing", line.backing, "Where remote pages are: tcp, inprocess, local (nothing is remote)")
+    app.add_option("--backing", line.backing, "Where remote pages are: tcp, shm, inprocess, local (nothing is remote)")
         ->capture_default_str();
     app.add_option("--baseline-pages", line.baseline_pages, "Pages of the baseline's memory: 4k, or huge where the kernel can")
         ->check(CLI::IsMember({"4k", "huge"}))
