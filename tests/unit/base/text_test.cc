@@ -6,8 +6,10 @@
 #include <boost/test/data/test_case.hpp>
 #include <boost/test/unit_test.hpp>
 #include <cstring>
+#include <random>
 #include <string>
 #include <tuple>
+#include <vector>
 
 #include "base/checked.h"
 #include "base/crc32c.h"
@@ -98,6 +100,25 @@ BOOST_AUTO_TEST_CASE(crc32c_of_known_strings)
     for (std::size_t split = 0; split <= all.size(); ++split) {
         const auto bytes = std::as_bytes(std::span{all});
         BOOST_TEST(crc32c(bytes.subspan(split), crc32c(bytes.first(split))) == crc_of(all));
+    }
+}
+
+BOOST_AUTO_TEST_CASE(crc32c_of_long_ranges_is_that_of_their_pieces)
+{
+    std::mt19937 random{1};
+    std::vector<std::byte> bytes(3 * kPageBytes + 100);
+    for (auto& byte : bytes) byte = static_cast<std::byte>(random());
+    for (int round = 0; round < 300; ++round) {
+        const auto offset = random() % 64;
+        const auto range = std::span{bytes}.subspan(offset, random() % (bytes.size() - offset));
+        std::uint32_t crc = 0;
+        // Short pieces are summed up one word after the other.
+        for (auto rest = range; !rest.empty();) {
+            const auto piece = rest.first(std::min<std::size_t>(rest.size(), 1 + random() % 200));
+            crc = crc32c(piece, crc);
+            rest = rest.subspan(piece.size());
+        }
+        BOOST_REQUIRE_EQUAL(crc32c(range), crc);
     }
 }
 
