@@ -81,7 +81,7 @@ struct EngineState {
     Mapping guest;
     Mapping landed_pages;  ///< one for each slot of `landed`
     Userfault userfault;
-    std::atomic<bool> somebody_spins{false};  ///< of the fault handlers
+    std::unique_ptr<UserfaultReaders> readers;  ///< where the fault handlers wait; set before they start
     excache::LineTable table;
     excache::LineBudget budget;
     excache::AdmissionList admissions;

@@ -70,6 +70,9 @@ class Engine final : public FaultEngine {
         auto state = std::make_unique<EngineState>(options, std::move(*guest), std::move(*landed), std::move(*userfault),
                                                    std::move(on_fatal));
         SPLITVISOR_TRY(state->userfault.watch(state->guest.bytes()));
+        auto readers = UserfaultReaders::create(state->userfault);
+        if (!readers) return readers.error();
+        state->readers = std::move(*readers);
         auto withdrawal = make_withdrawal(*state);
         if (!withdrawal) return withdrawal.error();
 

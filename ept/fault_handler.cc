@@ -25,23 +25,19 @@ std::size_t run_length(std::span<const Line> lines, std::size_t first)
 Result<std::unique_ptr<FaultHandler>> FaultHandler::create(EngineState& state, Withdrawal* withdrawal,
                                                            std::unique_ptr<remote_mem::PageSession> session)
 {
-    auto reader = UserfaultReader::create(state.userfault, state.somebody_spins);
-    if (!reader) return reader.error();
     auto landing = Mapping::anonymous(PageCount{kGroup}.bytes());
     if (!landing) return landing.error();
     auto zeros = Mapping::anonymous(PageCount{kGroup}.bytes());
     if (!zeros) return zeros.error();
     return std::unique_ptr<FaultHandler>{
-        new FaultHandler{state, withdrawal, std::move(session), std::move(*reader), std::move(*landing), std::move(*zeros)}};
+        new FaultHandler{state, withdrawal, std::move(session), std::move(*landing), std::move(*zeros)}};
 }
 
 FaultHandler::FaultHandler(EngineState& state, Withdrawal* withdrawal,
-                           std::unique_ptr<remote_mem::PageSession> session, UserfaultReader reader, Mapping landing,
-                           Mapping zeros)
+                           std::unique_ptr<remote_mem::PageSession> session, Mapping landing, Mapping zeros)
     : state_{state},
       withdrawal_{withdrawal},
       session_{std::move(session)},
-      reader_{std::move(reader)},
       landing_{std::move(landing)},
       zeros_{std::move(zeros)}
 {
@@ -50,7 +46,7 @@ FaultHandler::FaultHandler(EngineState& state, Withdrawal* withdrawal,
 void FaultHandler::run()
 {
     while (!state_.stopping()) {
-        const auto event = reader_.next();
+        const auto event = state_.readers->next(spinner_);
         if (!event) return state_.fail(event.error());
         if (!*event) continue;
         serve(**event);

@@ -27,7 +27,7 @@ class FaultHandler {
     static constexpr std::uint32_t kGroup = excache::FaultStreams::kLargestWindow;
 
     FaultHandler(EngineState& state, Withdrawal* withdrawal, std::unique_ptr<remote_mem::PageSession> session,
-                 UserfaultReader reader, Mapping landing, Mapping zeros);
+                 Mapping landing, Mapping zeros);
 
     void serve(const UserfaultEvent& event);
     void serve_line(Line line);
@@ -66,7 +66,7 @@ class FaultHandler {
     EngineState& state_;
     Withdrawal* withdrawal_;
     std::unique_ptr<remote_mem::PageSession> session_;
-    UserfaultReader reader_;
+    Spinner spinner_;
     Mapping landing_;
     /// Never written to. Copying from it makes pages that the guest can write at once; a mapping of the kernel's zero page
     /// would cost a second fault at the first write, and hardly any page is only read before.

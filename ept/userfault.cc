@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <sched.h>
-#include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -96,36 +95,59 @@ Result<std::optional<UserfaultEvent>> Userfault::read_event()
         .write_protected = (message.arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WP) != 0}};
 }
 
-Result<UserfaultReader> UserfaultReader::create(Userfault& userfault, std::atomic<bool>& somebody_spins)
+Result<std::unique_ptr<UserfaultReaders>> UserfaultReaders::create(Userfault& userfault)
 {
     const int fd = userfault.fd_.get();
     const int flags = ::fcntl(fd, F_GETFL);
     if (flags < 0 || ::fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0) return Error::from_errno("fcntl of userfaultfd");
     Fd epoll{::epoll_create1(EPOLL_CLOEXEC)};
     if (!epoll.valid()) return Error::from_errno("epoll_create1");
-    epoll_event wanted{.events = EPOLLIN | EPOLLEXCLUSIVE, .data = {}};
-    if (::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, fd, &wanted) != 0) return Error::from_errno("epoll_ctl of userfaultfd");
-    return UserfaultReader{userfault, somebody_spins, std::move(epoll)};
+    epoll_event nothing{};
+    if (::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, fd, &nothing) != 0) return Error::from_errno("epoll_ctl of userfaultfd");
+    std::unique_ptr<UserfaultReaders> readers{new UserfaultReaders{userfault, std::move(epoll)}};
+    SPLITVISOR_TRY(readers->arm());
+    return readers;
 }
 
-Result<std::optional<UserfaultEvent>> UserfaultReader::next()
+Status UserfaultReaders::set_events(std::uint32_t events)
 {
-    auto event = userfault_->read_event();
-    const auto is_settled = [&event] { return !event || *event; };
-    if (is_settled()) return event;
-    if (spinner_.worthwhile() && !somebody_spins_->exchange(true, std::memory_order_acq_rel)) {
-        (void)spinner_.poll([&] {
-            event = userfault_->read_event();
-            return is_settled();
-        });
-        somebody_spins_->store(false, std::memory_order_release);
-        if (is_settled()) return event;
+    epoll_event wanted{.events = events, .data = {}};
+    if (::epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, userfault_.fd_.get(), &wanted) != 0) {
+        return Error::from_errno("epoll_ctl of userfaultfd");
+    }
+    return {};
+}
+
+Result<std::optional<UserfaultEvent>> UserfaultReaders::next(Spinner& spinner)
+{
+    auto event = userfault_.read_event();
+    if (!event || *event) return event;
+    if (spinner.worthwhile() && !somebody_polls_.exchange(true, std::memory_order_acq_rel)) {
+        event = poll(spinner);
+        somebody_polls_.store(false, std::memory_order_release);
+        if (!event || *event) return event;
     }
     const auto start_ns = now_ns();
     epoll_event ready{};
-    if (::epoll_wait(epoll_.get(), &ready, 1, -1) < 0 && errno != EINTR) return Error::from_errno("epoll_wait");
-    spinner_.slept(now_ns() - start_ns);
-    return userfault_->read_event();
+    const int count = ::epoll_wait(epoll_.get(), &ready, 1, -1);
+    if (count < 0 && errno != EINTR) return Error::from_errno("epoll_wait");
+    if (count <= 0) return std::optional<UserfaultEvent>{};
+    spinner.slept(now_ns() - start_ns);
+    event = userfault_.read_event();
+    SPLITVISOR_TRY(arm());
+    return event;
+}
+
+Result<std::optional<UserfaultEvent>> UserfaultReaders::poll(Spinner& spinner)
+{
+    SPLITVISOR_TRY(disarm());
+    Result<std::optional<UserfaultEvent>> event{std::optional<UserfaultEvent>{}};
+    (void)spinner.poll([&] {
+        event = userfault_.read_event();
+        return !event || *event;
+    });
+    SPLITVISOR_TRY(arm());
+    return event;
 }
 
 Status Userfault::copy(std::byte* to, const std::byte* from, PageCount pages)

@@ -1,8 +1,11 @@
 #pragma once
 
+#include <sys/epoll.h>
+
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 
@@ -52,32 +55,35 @@ class Userfault {
     [[nodiscard]] PageCount move(std::byte* to, std::byte* from, PageCount pages);
 
   private:
-    friend class UserfaultReader;
+    friend class UserfaultReaders;
     Userfault(Fd fd, UserfaultFeatures features) : fd_{std::move(fd)}, features_{features} {}
     Fd fd_;
     UserfaultFeatures features_;
 };
 
-/// One of several threads that wait for events of a userfaultfd: each event wakes one of them, where a blocking read would
-/// wake them all, and one at a time polls for a moment before it sleeps. From the first reader on,
-/// Userfault::read_event() does not block.
-class UserfaultReader {
+/// Where several threads wait for the events of a userfaultfd: each event wakes one of them, where a blocking read would wake
+/// them all, and none where one is polling, which one at a time does for a moment before it sleeps.
+class UserfaultReaders {
   public:
-    /// `userfault` and `somebody_spins`, which all its readers share, outlive it.
-    static Result<UserfaultReader> create(Userfault& userfault, std::atomic<bool>& somebody_spins);
+    /// From here on Userfault::read_event() does not block. `userfault` outlives it.
+    static Result<std::unique_ptr<UserfaultReaders>> create(Userfault& userfault);
 
-    /// Waits for the next event. Nothing where a signal interrupted the wait, or another reader was quicker.
-    [[nodiscard]] Result<std::optional<UserfaultEvent>> next();
+    /// Waits for the next event; `spinner` is the calling thread's own. Nothing where a signal interrupted the wait, or another
+    /// thread was quicker.
+    [[nodiscard]] Result<std::optional<UserfaultEvent>> next(Spinner& spinner);
 
   private:
-    UserfaultReader(Userfault& userfault, std::atomic<bool>& somebody_spins, Fd epoll)
-        : userfault_{&userfault}, somebody_spins_{&somebody_spins}, epoll_{std::move(epoll)}
-    {
-    }
-    Userfault* userfault_;
-    std::atomic<bool>* somebody_spins_;
+    UserfaultReaders(Userfault& userfault, Fd epoll) : userfault_{userfault}, epoll_{std::move(epoll)} {}
+
+    /// Lets the next event, or one that is there already, wake a sleeper: one event, one sleeper.
+    [[nodiscard]] Status arm() { return set_events(EPOLLIN | EPOLLONESHOT); }
+    [[nodiscard]] Status disarm() { return set_events(0); }
+    [[nodiscard]] Status set_events(std::uint32_t events);
+    [[nodiscard]] Result<std::optional<UserfaultEvent>> poll(Spinner& spinner);
+
+    Userfault& userfault_;
     Fd epoll_;
-    Spinner spinner_;
+    std::atomic<bool> somebody_polls_{false};
 };
 
 }  // namespace splitvisor::ept
