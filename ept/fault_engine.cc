@@ -10,6 +10,7 @@
 #include <memory>
 #include <vector>
 
+#include "base/idle_latency.h"
 #include "base/text.h"
 #include "base/thread.h"
 #include "ept/engine_state.h"
@@ -206,6 +207,7 @@ class Engine final : public FaultEngine {
     std::unique_ptr<Evictor> evictor_;
     std::vector<HandlerThread> handlers_;
     Thread evictor_thread_;
+    IdleLatency idle_latency_{[this] { return state_->counters.faults.load(std::memory_order_relaxed); }};
 };
 
 EngineStats Engine::stats() const

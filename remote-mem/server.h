@@ -6,6 +6,7 @@
 #include <memory>
 #include <mutex>
 
+#include "base/idle_latency.h"
 #include "base/log.h"
 #include "base/result.h"
 #include "base/thread.h"
@@ -57,6 +58,10 @@ class DataServer {
     std::list<Peer> peers_;  ///< changed by the accepting thread only, until it is joined
     LogLimit end_log_;       ///< under mutex_
     LogLimit accept_log_;    ///< the accepting thread's
+    IdleLatency idle_latency_{[this] {
+        const auto stats = store_.stats();
+        return stats.pages_read + stats.pages_written;
+    }};
     Thread acceptor_;
 };
 

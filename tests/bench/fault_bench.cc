@@ -267,7 +267,10 @@ Status FaultBench::measure(const Transport& transport, std::vector<Row>& rows)
         for (std::uint32_t turn = 0; turn < 3; ++turn) {
             switch ((turn + i) % 3) {
             case 0: SPLITVISOR_TRY(run_pager(*sides->pagers.ours, "", dice, options_, ours)); break;
-            case 1: SPLITVISOR_TRY(run_pager(*sides->pagers.textbook, "baseline_", dice, options_, textbook)); break;
+            case 1:
+                wait_until_idle_processors_halt();
+                SPLITVISOR_TRY(run_pager(*sides->pagers.textbook, "baseline_", dice, options_, textbook));
+                break;
             default: SPLITVISOR_TRY(run_floors(sides->floors, dice, options_, floor));
             }
         }

@@ -1,5 +1,7 @@
 #include "tests/bench/pagers.h"
 
+#include <chrono>
+#include <thread>
 #include <utility>
 
 namespace splitvisor::bench {
@@ -16,5 +18,7 @@ Result<Pagers> make_pagers(const ept::EngineOptions& options, Backing& backing, 
     stamp_all((*ours)->memory());
     return Pagers{std::move(*ours), std::move(*textbook)};
 }
+
+void wait_until_idle_processors_halt() { std::this_thread::sleep_for(std::chrono::milliseconds{200}); }
 
 }  // namespace splitvisor::bench

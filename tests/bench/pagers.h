@@ -20,4 +20,8 @@ struct Pagers {
 [[nodiscard]] Result<Pagers> make_pagers(const ept::EngineOptions& options, Backing& backing,
                                          std::unique_ptr<PlainRemote> remote);
 
+/// Before a run of the textbook pager. Ours keeps idle processors awake for a moment beyond its last fault (IdleLatency), which
+/// the textbook pager's must not have.
+void wait_until_idle_processors_halt();
+
 }  // namespace splitvisor::bench

@@ -193,6 +193,7 @@ Status ThroughputBench::measure_tcp(std::vector<Row>& rows)
         progress_("run " + std::to_string(i + 1) + " of " + std::to_string(options_.runs));
         ours.add(scan(sides->pagers.ours->memory(), options_));
         streamed.add(stream(sides->clients, options_));
+        wait_until_idle_processors_halt();
         textbook.add(scan(sides->pagers.textbook->memory(), options_));
         textbook_random.add(read_at_random(sides->pagers.textbook->memory(), options_, options_.seed + i));
         ours_random.add(read_at_random(sides->pagers.ours->memory(), options_, options_.seed + i));
