@@ -20,9 +20,10 @@ constexpr std::array<std::uint32_t, 256> make_table()
     return table;
 }
 
+constexpr auto kTable = make_table();
+
 std::uint32_t with_table(std::span<const std::byte> bytes, std::uint32_t crc)
 {
-    static constexpr auto kTable = make_table();
     for (const auto byte : bytes) crc = (crc >> 8) ^ kTable[(crc ^ static_cast<std::uint32_t>(byte)) & 0xff];
     return crc;
 }
@@ -37,9 +38,8 @@ static_assert(kLaneBytes % 8 == 0);
 /// What the sum becomes when kLaneBytes zeros follow, by each byte of it: the sum is linear (all arithmetic is modulo 2).
 using ShiftTable = std::array<std::array<std::uint32_t, 256>, 4>;
 
-ShiftTable make_shift_table()
+constexpr ShiftTable make_shift_table()
 {
-    constexpr auto kTable = make_table();
     std::array<std::uint32_t, 32> columns{};
     for (std::size_t bit = 0; bit < columns.size(); ++bit) {
         std::uint32_t crc = 1u << bit;
@@ -57,9 +57,10 @@ ShiftTable make_shift_table()
     return shift;
 }
 
+constexpr ShiftTable kShift = make_shift_table();
+
 std::uint32_t after_lane(std::uint32_t crc)
 {
-    static const ShiftTable kShift = make_shift_table();
     return kShift[0][crc & 0xff] ^ kShift[1][crc >> 8 & 0xff] ^ kShift[2][crc >> 16 & 0xff] ^ kShift[3][crc >> 24];
 }
 

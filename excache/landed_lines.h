@@ -16,7 +16,10 @@ class LandedLines {
   public:
     static constexpr std::uint32_t kSlots = 32;
 
-    LandedLines() { free_all(); }
+    LandedLines()
+    {
+        for (std::uint32_t slot = 0; slot < kSlots; ++slot) free(slot);
+    }
 
     struct Place {
         std::uint32_t slot;
@@ -36,11 +39,6 @@ class LandedLines {
   private:
     static constexpr std::uint32_t kFree = ~std::uint32_t{0};
     static constexpr std::uint32_t kTaken = kFree - 1;
-
-    void free_all()
-    {
-        for (std::uint32_t slot = 0; slot < kSlots; ++slot) free(slot);
-    }
 
     std::array<std::atomic<std::uint32_t>, kSlots> lines_;
     std::atomic<std::uint32_t> hand_{0};

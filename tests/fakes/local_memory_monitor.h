@@ -10,7 +10,7 @@
 
 namespace splitvisor::fakes {
 
-/// A whole mComponent in this process, reached over loopback TCP, that a test can stop and start again.
+/// A whole mComponent in this process, reached over loopback TCP unless told otherwise, that a test can stop and start again.
 class LocalMemoryMonitor {
   public:
     explicit LocalMemoryMonitor(std::string name, ByteCount capacity = ByteCount{64 * kMiB},
